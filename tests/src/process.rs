@@ -176,6 +176,31 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Has this process, and whatever it starts from then on, be allowed to have `wanted` files open. Returns how many it may have
+/// now: more where it might before, fewer where it can't be allowed so many.
+pub fn allow_open_files(wanted: usize) -> anyhow::Result<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").context("no limits can be read")?;
+    let [now, most] = open_files_of(&limits).context("no limit of open files is told")?;
+    let allowed = wanted.max(now).min(most);
+    if allowed > now {
+        limit(std::process::id(), "nofile", &allowed.to_string())?;
+    }
+    Ok(allowed)
+}
+
+/// How many files a process may have open, and how many it may be allowed, as the kernel writes it.
+fn open_files_of(limits: &str) -> Option<[usize; 2]> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let mut limits = line.split_whitespace().map(|limit| limit.parse().unwrap_or(usize::MAX));
+    Some([limits.next()?, limits.next()?])
+}
+
+/// Limits what a process may have of `resource`. Only the soft limit: nobody but root may raise the other one again.
+fn limit(pid: u32, resource: &str, most: &str) -> anyhow::Result<()> {
+    let limit = format!("--{resource}={most}:");
+    run(Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]))
+}
+
 /// A running child; dropped, it is killed together with what it started.
 #[derive(Debug)]
 pub struct Child {
@@ -242,10 +267,7 @@ impl Child {
     /// likes.
     pub fn limit(&self, resource: &str, bytes: Option<u64>) -> anyhow::Result<()> {
         ensure!(self.status.is_none(), "{} has already ended; nothing limits it", self.name);
-        let most = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
-        // Only the soft limit: nobody but root may raise the other one again.
-        let limit = format!("--{resource}={most}:");
-        run(Command::new("prlimit").args(["--pid", &self.pid.to_string(), &limit]))
+        limit(self.pid, resource, &bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string()))
     }
 
     /// The exit status, if the program has ended.
@@ -333,5 +355,21 @@ impl Drop for Child {
             self.kill_group();
             self.kill9();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::open_files_of;
+
+    #[test]
+    fn both_limits_of_files_are_read_as_the_kernel_writes_them() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             127235               127235               processes \n\
+                      Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files_of(limits), Some([1_024, 524_288]));
+        let unlimited = limits.replace("524288   ", "unlimited");
+        assert_eq!(open_files_of(&unlimited), Some([1_024, usize::MAX]));
+        assert_eq!(open_files_of(""), None);
     }
 }

@@ -27,6 +27,8 @@ pub enum Manner {
     Reject,
     /// Keeps the mail but cuts the connection before saying so: the sender can't know.
     LoseAnswer,
+    /// Keeps the mail, and never says so.
+    Hold,
     /// Takes connections and commands, and never says a word.
     Silent,
 }
@@ -226,7 +228,8 @@ fn serve(stream: &TcpStream, client: IpAddr, shared: &Arc<Shared>) -> io::Result
         if next == Next::Cut {
             return Ok(());
         }
-        if shared.manner() != Manner::Silent && answer.action != Action::NoReply {
+        let is_silent = shared.manner() == Manner::Silent || next == Next::Hold;
+        if !is_silent && answer.action != Action::NoReply {
             answer.write_to(&mut answers)?;
         }
         if answer.action == Action::Close || next == Next::AnswerAndClose {
@@ -246,7 +249,7 @@ impl Manner {
     /// The answer to a mail.
     fn verdict(self) -> Response {
         match self {
-            Self::Accept | Self::LoseAnswer | Self::Silent => OK,
+            Self::Accept | Self::LoseAnswer | Self::Hold | Self::Silent => OK,
             Self::Refuse => NO_SERVICE,
             Self::TryLater => Response::custom(451, "Try again later".to_owned()),
             Self::Reject => Response::custom(554, "Not this mail".to_owned()),
@@ -260,6 +263,7 @@ enum Next {
     Answer,
     AnswerAndClose,
     Cut,
+    Hold,
 }
 
 /// One connection's mail in the making.
@@ -293,13 +297,17 @@ impl Handler for Receiver {
     }
 
     fn data_end(&mut self) -> Response {
-        let manner = self.shared.manner();
-        if matches!(manner, Manner::Accept | Manner::LoseAnswer) {
+        // Held until it is kept: whoever changes the manner knows that no mail comes any more that was taken in the last one.
+        let held = locked(&self.shared.manner);
+        let manner = *held;
+        if matches!(manner, Manner::Accept | Manner::LoseAnswer | Manner::Hold) {
             locked(&self.shared.mails).push(self.mail.clone());
         }
+        drop(held);
         *locked(&self.next) = match manner {
             Manner::Accept | Manner::Silent => Next::Answer,
             Manner::LoseAnswer => Next::Cut,
+            Manner::Hold => Next::Hold,
             // After a refusal here the session would take further commands for parts of the mail.
             Manner::Refuse | Manner::TryLater | Manner::Reject => Next::AnswerAndClose,
         };

@@ -55,8 +55,8 @@ pub(crate) struct Arguments {
     /// Where the services' relays find events
     #[arg(long, value_enum, default_value_t = Relay::Table)]
     pub(super) relay: Relay,
-    /// Changes that wait at once, and messages, in the scenario backlog
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=200_000))]
+    /// Changes that wait at once, and messages, in the scenario backlog; each takes some ms, and a million some GB of disk
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=1_000_000))]
     pub(super) backlog: u32,
     /// How many runs there are at a time, each with a PostgreSQL, a Kafka and both services of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]

@@ -16,6 +16,7 @@ use super::fault::{BrokerFault, Keep, TopicFault, Which};
 use super::readers::{self, PARTITIONS, TOPICS, client, read_by};
 use super::rights::{self, Right};
 use super::scenarios::Cluster;
+use super::waiting::wait_for;
 use crate::check::Side;
 use crate::topics::{EVENTS, ORDERS};
 
@@ -125,6 +126,12 @@ impl Brokers {
         self.first()?.grant(&right.acls(side))
     }
 
+    /// From now on topics take messages of any time: by themselves, none from more than an hour ahead of the brokers' own.
+    pub(super) fn take_any_time(&self, runtime: &Runtime) -> Result<()> {
+        let limit = ("message.timestamp.after.max.ms", i64::MAX.to_string());
+        self.configure(runtime, &TOPICS.map(|(topic, _)| topic), &[limit])
+    }
+
     /// How often the first of them has said these words since its start.
     pub(super) fn said(&self, words: &str) -> Result<u64> {
         Ok(u64::try_from(self.first()?.said(words))?)
@@ -199,12 +206,10 @@ impl Brokers {
     /// Waits until more is gone unread of what a service reads than `before`; returns how much more that is by then.
     fn wait_until_missed(&self, side: Side, before: u64) -> Result<u64> {
         let servers = self.servers();
-        eventually_blocking("messages that are deleted unread", TOPIC_DEADLINE, || {
-            match readers::missed(&servers, side) {
-                Ok(missed) if missed > before => Ok(missed - before),
-                other => Err(other.map_err(|error| format!("{error:#}"))),
-            }
-        })
+        let look = || readers::missed(&servers, side);
+        let is_more = |missed: &u64| *missed > before;
+        let missed = wait_for("messages that are deleted unread", TOPIC_DEADLINE, look, is_more)?;
+        Ok(missed - before)
     }
 
     /// Sets this of topics, and all else as it is by itself.

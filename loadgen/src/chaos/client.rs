@@ -16,8 +16,10 @@ use crate::connection::{Connection, connect};
 /// What operators' requests carry; the services are told of it.
 pub(super) const TOKEN: &str = "the-token-of-the-trial";
 
-/// How long an answer is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an answer is waited for, in ms.
+pub(super) const PATIENCE_MS: u64 = 5_000;
+
+const PATIENCE: Duration = Duration::from_millis(PATIENCE_MS);
 
 /// What is asked for.
 #[derive(Debug, Clone)]

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
-use common::clock::{Clock, SystemClock};
+use common::clock::{Clock, SystemClock, Timestamp};
 use stockloop_tests::kafka::User;
 use stockloop_tests::process::{Child, Launch};
 use stockloop_tests::program::option_names;
 
 use super::client::TOKEN;
+use super::clock::ProcessClock;
 use super::{clock, webhook};
 use crate::check::Side;
 use crate::process::Process;
@@ -34,6 +35,9 @@ const LISTENS: &str = " listens on http://";
 
 /// What it says, of itself, where it has a flaw.
 pub(super) const PANICKED: &str = "panicked at";
+
+/// What it says when it sets its timers anew, which else wait until the clock is where it was.
+const WENT_BACK: &str = "the clock went back";
 
 /// What the program of this release says where it can't be beside instances of the release before.
 const ALONE: &str = "stop them";
@@ -106,6 +110,8 @@ pub(super) struct Places {
     pub(super) peer: String,
     pub(super) mail_port: u16,
     pub(super) webhook_port: u16,
+    /// Whether their clocks can jump while they run.
+    pub(super) clocks_jump: bool,
     /// What the scenario sets besides.
     pub(super) settings: &'static [(&'static str, &'static str)],
 }
@@ -164,37 +170,37 @@ pub(super) struct Instance {
     known: Option<BTreeSet<String>>,
     /// Whether its database is a file.
     has_file: bool,
-    /// So many seconds its clock is ahead, from its next start on.
-    clock: i32,
     /// Whether it was started with a clock that is wrong, and is so.
     has_wrong_clock: bool,
-    /// Whether its memory is bounded, also from its next start on.
-    is_bounded: bool,
+    /// How much memory it may write into, in bytes, if that is bounded; also from its next start on.
+    most_memory: Option<u64>,
     child: Option<Child>,
     /// Whether it has said that it is there.
     is_up: bool,
+    /// Behind its process, which ends first.
+    clock: ProcessClock,
 }
 
 impl Instance {
     /// One that does not run yet.
-    pub(super) fn new(program: &Path, places: &Places, bind: &str) -> Self {
-        Self {
+    pub(super) fn new(program: &Path, places: &Places, bind: &str) -> Result<Self> {
+        Ok(Self {
             program: program.to_owned(),
             settings: places.settings(bind),
             known: None,
             has_file: places.is_file(),
-            clock: 0,
+            clock: ProcessClock::new(places.clocks_jump)?,
             has_wrong_clock: false,
-            is_bounded: false,
+            most_memory: None,
             child: None,
             is_up: false,
-        }
+        })
     }
 
     /// The same, with a program of another release.
     pub(super) fn of_another_release(program: &Path, places: &Places, bind: &str) -> Result<Self> {
         let known = Some(options_of(program)?);
-        Ok(Self { known, ..Self::new(program, places, bind) })
+        Ok(Self { known, ..Self::new(program, places, bind)? })
     }
 
     /// Starts it, unless it runs; again and again if it ends at once, as whoever supervises it would. Returns why it did, if
@@ -231,23 +237,27 @@ impl Instance {
             self.child = None;
             return Err(error);
         }
-        let is_off = clock::is_off_by(self.clock, &child.log(), [from, SystemClock.now()]);
-        self.has_wrong_clock = self.clock != 0 && is_off;
+        let seconds = self.clock.seconds();
+        let is_off = clock::is_off_by(seconds, &child.log(), [from, SystemClock.now()]);
+        self.has_wrong_clock = seconds != 0 && is_off;
         self.is_up = true;
-        if self.is_bounded { self.bound_memory() } else { Ok(()) }
+        if self.most_memory.is_some() { self.bound_memory() } else { Ok(()) }
     }
 
-    fn launch(&self) -> Result<Child> {
+    fn launch(&mut self) -> Result<Child> {
         let mut launch = Launch::new(&self.program).arg("serve");
         if self.has_file {
             launch = launch.ignoring("XFSZ").bound_by_modes();
         }
         let tell = |launch: Launch, (name, value): &(&str, String)| launch.env(name, value);
-        let clock = clock::settings(self.clock)?;
+        let clock = self.clock.settings()?;
         let is_told = |(name, _): &&(&str, String)| {
             self.known.as_ref().is_none_or(|options| is_known(options, name))
         };
-        self.settings.iter().filter(is_told).chain(&clock).fold(launch, tell).spawn()
+        let child =
+            self.settings.iter().filter(is_told).chain(&clock).fold(launch, tell).spawn()?;
+        self.clock.begin(child.pid());
+        Ok(child)
     }
 
     /// Whether it has said that it is there, and has not ended.
@@ -296,12 +306,16 @@ impl Instance {
         log.lines().filter(is_it).count() as u64
     }
 
-    /// From now on, more memory than it has and [`MEMORY`] ends it, also where it is started again.
+    /// From now on, more memory than it has and [`MEMORY`] ends it, also where it is started again: then it has not begun all
+    /// of its threads, whose stacks count.
     pub(super) fn bound_memory(&mut self) -> Result<()> {
-        self.is_bounded = true;
         let child = self.child.as_ref().context("it does not run")?;
-        let has = Process { pid: child.pid() }.writable_bytes()?;
-        child.limit("data", Some(has + MEMORY))
+        let most = match self.most_memory {
+            Some(most) => most,
+            None => Process { pid: child.pid() }.writable_bytes()? + MEMORY,
+        };
+        self.most_memory = Some(most);
+        child.limit("data", Some(most))
     }
 
     /// Kills it; one that ended before by itself is told.
@@ -335,17 +349,40 @@ impl Instance {
         self.has_wrong_clock
     }
 
-    /// From its next start on its clock is so many seconds ahead, or behind.
+    /// Its clock is so many seconds ahead, or behind: at once if it can jump, and else from its next start on.
     pub(super) fn set_clock(&mut self, seconds: i32) -> Result<()> {
-        // Where that can't be, it is said now, and not by a start that is tried again and again.
-        clock::settings(seconds)?;
-        self.clock = seconds;
-        Ok(())
+        self.clock.set(seconds)
     }
 
-    /// Ends it in good order if its clock is wrong; it is right from the next start on.
-    pub(super) fn set_clock_right(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.clock) == 0 { Ok(()) } else { self.terminate() }
+    /// Sets its clock right, so many seconds ahead of this machine's; where it can't jump, the process ends in good order, and
+    /// it is right from the next start on.
+    pub(super) fn set_clock_right(&mut self, seconds: i32) -> Result<()> {
+        if self.clock.seconds() == seconds {
+            return Ok(());
+        }
+        self.clock.set(seconds)?;
+        if self.clock.can_jump() { Ok(()) } else { self.terminate() }
+    }
+
+    /// How many bytes it has said so far.
+    pub(super) fn said(&self) -> usize {
+        self.child.as_ref().map(|child| child.log().len()).unwrap_or_default()
+    }
+
+    /// Whether what it has said behind the first `said` bytes, as it did something for an operator between these two moments, is
+    /// of a clock that is off as its own is.
+    pub(super) fn shows_its_clock(&self, said: usize, between: [Timestamp; 2]) -> bool {
+        clock::has_jumped_by(self.clock.seconds(), &self.said_behind(said), between)
+    }
+
+    /// Whether it has said, behind the first `said` bytes, that it has seen its clock go back.
+    pub(super) fn has_seen_it_go_back(&self, said: usize) -> bool {
+        self.said_behind(said).contains(WENT_BACK)
+    }
+
+    fn said_behind(&self, said: usize) -> String {
+        let log = self.child.as_ref().map(Child::log).unwrap_or_default();
+        log.get(said..).unwrap_or_default().to_owned()
     }
 
     /// How it ended, if it did so by itself: once it was there, or otherwise than one does that can't start. Whoever has ended

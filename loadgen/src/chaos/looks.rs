@@ -1,6 +1,6 @@
 //! A look into both databases: what still waits, what faults have left there, and the effects of clients' changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,10 +10,11 @@ use common::inventory::REMOVED;
 use common::on;
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 use stockloop_tests::poll::eventually_blocking;
 
-use super::load::{OPENING_DESCRIPTION, PUT};
+use super::fault::Part;
+use super::load::{FLOOD, OPENING_DESCRIPTION, PUT};
 use super::rights::Right;
 use crate::check::{Reader, Side, number};
 
@@ -30,6 +31,12 @@ pub(super) struct Looks {
 struct Id {
     #[diesel(sql_type = Text)]
     id: String,
+}
+
+#[derive(QueryableByName)]
+struct LastKey {
+    #[diesel(sql_type = Nullable<Text>)]
+    key: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -98,8 +105,8 @@ impl Looks {
     }
 
     /// Copies that do not have all yet. A release may not have the table that says so.
-    fn incomplete(&mut self) -> Result<i64> {
-        self.order.page(|conn| {
+    fn incomplete(&mut self) -> Result<u64> {
+        let incomplete = self.order.page(|conn| {
             let known = match conn.backend() {
                 Backend::Postgres => {
                     "SELECT count(*) AS number FROM pg_tables WHERE tablename = 'copy_state'"
@@ -109,7 +116,8 @@ impl Looks {
                 }
             };
             if number(conn, known)? == 0 { Ok(0) } else { number(conn, INCOMPLETE) }
-        })
+        })?;
+        Ok(incomplete.unsigned_abs())
     }
 
     /// What would excuse to the judge that something is missing, and can't be in a trial: nobody else is asked.
@@ -133,8 +141,7 @@ impl Looks {
 
     /// Events of product-service that were never sent.
     pub(super) fn unsent(&mut self) -> Result<u64> {
-        Ok(count(&mut self.product, "SELECT count(*) AS number FROM outbox_pending")?
-            .unsigned_abs())
+        count(&mut self.product, "SELECT count(*) AS number FROM outbox_pending")
     }
 
     /// Events that gave up, ever.
@@ -158,8 +165,8 @@ impl Looks {
                 since.micros()
             )
         };
-        let product = count(&mut self.product, &arrived(product))?.unsigned_abs();
-        Ok([product, count(&mut self.order, &arrived(order))?.unsigned_abs()])
+        let product = count(&mut self.product, &arrived(product))?;
+        Ok([product, count(&mut self.order, &arrived(order))?])
     }
 
     /// Events that gave up and wait for a person.
@@ -177,6 +184,60 @@ impl Looks {
         )
     }
 
+    /// Events that a bulk job of product-service has sent again, and how many times it has done so.
+    pub(super) fn sent_again_by(&mut self, job: i64) -> Result<[u64; 2]> {
+        self.things_and_times(
+            "event_id",
+            &format!("outbox_history WHERE what = 'RETRIED' AND by_whom LIKE '%(job {job})'"),
+        )
+    }
+
+    /// Keys whose state a repair has sent again for this reason, and how many times it has done so.
+    pub(super) fn repaired(&mut self, reason: &str) -> Result<[u64; 2]> {
+        let payload = self.product.page(|conn| Ok(payload(conn)))?;
+        let cause = |field: &str| format!("({payload}->'cause'->>'{field}')");
+        let (kind, why) = (cause("kind"), cause("reason"));
+        self.things_and_times(
+            "key",
+            &format!("outbox_event WHERE {kind} = 'repair' AND {why} = '{reason}'"),
+        )
+    }
+
+    /// Of some rows of product-service, how many differ in this column, and how many there are.
+    fn things_and_times(&mut self, column: &str, rows: &str) -> Result<[u64; 2]> {
+        let things = format!("SELECT count(DISTINCT {column}) AS number FROM {rows}");
+        let times = format!("SELECT count(*) AS number FROM {rows}");
+        Ok([count(&mut self.product, &things)?, count(&mut self.product, &times)?])
+    }
+
+    /// Events of a flood that have not arrived.
+    pub(super) fn left_of_flood(&mut self) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) AS number FROM outbox_open o JOIN outbox_event e ON e.id = o.id \
+             WHERE e.key LIKE '{FLOOD}%'"
+        );
+        count(&mut self.product, &sql)
+    }
+
+    /// Keys that differ, as a verification has it, though none of their events waits for a person.
+    pub(super) fn unexplained(&mut self, verification: i64) -> Result<u64> {
+        let sql = format!(
+            "SELECT count(*) AS number FROM verification_key WHERE verification = {verification} \
+             AND finding NOT IN ('moving', 'waiting') AND event_id IS NULL"
+        );
+        count(&mut self.product, &sql)
+    }
+
+    /// Whether product-service has not noted that a mail, or a call of the webhook, was taken.
+    pub(super) fn is_unnoted(&mut self, part: Part, id: &str) -> Result<bool> {
+        let it = match part {
+            Part::Mail => format!("mail WHERE message_id = '<{id}>'"),
+            _ => format!("webhook WHERE delivery_id = '{id}'"),
+        };
+        let sql = format!("SELECT count(*) AS number FROM {it} AND sent_us IS NULL");
+        Ok(count(&mut self.product, &sql)? > 0)
+    }
+
     /// Alerts in which a service says that it lacks a right: those that it has raised since then, or not closed.
     pub(super) fn told_of_right(
         &mut self,
@@ -191,7 +252,14 @@ impl Looks {
              AND error LIKE '%uthoriz%' AND subject || ' ' || error LIKE '%{topic}%'",
             since.micros()
         );
-        Ok(count(self.of(side), &sql)?.unsigned_abs())
+        count(self.of(side), &sql)
+    }
+
+    /// Open alerts of topics that do not fit, of which each service has one at the most.
+    pub(super) fn unfit(&mut self) -> Result<u64> {
+        self.both(
+            "SELECT count(*) AS number FROM alert WHERE kind = 'topic_shape' AND closed_us IS NULL",
+        )
     }
 
     /// Messages that nobody could read, or understand.
@@ -230,9 +298,23 @@ impl Looks {
         }
     }
 
+    /// What the database of a service says, or the sum of what both do.
+    pub(super) fn number(&mut self, side: Option<Side>, sql: &str) -> Result<u64> {
+        match side {
+            Some(side) => count(self.of(side), sql),
+            None => self.both(sql),
+        }
+    }
+
+    /// The ids that the database of a service says.
+    pub(super) fn ids_of(&mut self, side: Side, sql: &str) -> Result<BTreeSet<String>> {
+        let rows: Vec<Id> = self.of(side).page(|conn| on!(conn, c => sql_query(sql).load(c)))?;
+        Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+
     /// The sum of what both say.
     fn both(&mut self, sql: &str) -> Result<u64> {
-        Ok((count(&mut self.product, sql)? + count(&mut self.order, sql)?).unsigned_abs())
+        Ok(count(&mut self.product, sql)? + count(&mut self.order, sql)?)
     }
 
     /// The ids of all mails that count as sent.
@@ -249,9 +331,8 @@ impl Looks {
     /// The ids that either says.
     fn ids(&mut self, sql: &str) -> Result<Vec<String>> {
         let mut ids = Vec::new();
-        for reader in [&mut self.product, &mut self.order] {
-            let rows: Vec<Id> = reader.page(|conn| on!(conn, c => sql_query(sql).load(c)))?;
-            ids.extend(rows.into_iter().map(|row| row.id));
+        for side in Side::BOTH {
+            ids.extend(self.ids_of(side, sql)?);
         }
         Ok(ids)
     }
@@ -262,7 +343,7 @@ impl Looks {
             "SELECT count(*) AS number FROM outbox_event WHERE event_type = '{}'",
             REMOVED.name
         );
-        Ok(count(&mut self.product, &sql)?.unsigned_abs())
+        count(&mut self.product, &sql)
     }
 
     /// Each of the effects that are there of clients' changes.
@@ -280,34 +361,73 @@ impl Looks {
 
     /// The effects that are there of clients' changes, by what they carry.
     pub(super) fn effects(&mut self) -> Result<BTreeMap<String, u64>> {
-        let count = |conn: &mut Conn, effects: String| {
-            let sql = format!(
-                "SELECT trace, count(DISTINCT id) AS number FROM ({effects}) AS effect GROUP BY trace"
-            );
-            let rows: Vec<Effects> = on!(conn, c => sql_query(sql).load(c))?;
-            QueryResult::Ok(rows)
-        };
-        let mut rows = self.product.page(|conn| {
-            let effects = effects_of_products(conn);
-            count(conn, effects)
-        })?;
-        rows.extend(self.order.page(|conn| count(conn, EFFECTS_OF_ORDERS.to_owned()))?);
         let mut effects = BTreeMap::new();
-        for Effects { trace, number } in rows {
-            *effects.entry(trace).or_default() += number.unsigned_abs();
+        let mut take = |rows: Vec<Effects>| {
+            for Effects { trace, number } in rows {
+                *effects.entry(trace).or_default() += number.unsigned_abs();
+            }
+        };
+        take(self.product.page(|conn| {
+            let sql = by_trace(ADJUSTMENTS);
+            on!(conn, c => sql_query(sql).load(c))
+        })?);
+        take(self.order.page(|conn| {
+            let sql = by_trace(EFFECTS_OF_ORDERS);
+            on!(conn, c => sql_query(sql).load(c))
+        })?);
+        let mut after = String::new();
+        while let Some(last) = self.product.page(|conn| last_key(conn, &after))? {
+            take(self.product.page(|conn| effects_of_keys(conn, &after, &last))?);
+            after = last;
         }
         Ok(effects)
     }
 }
 
-/// The effects of clients' changes at product-service: what they carry, what tells them apart, and when they were made. A
-/// state that is sent again is the same version, and what orders make of a product is no change of a client. A removal, which
-/// says nothing itself, is called as the load calls it.
-fn effects_of_products(conn: &Conn) -> String {
-    let payload = match conn.backend() {
+/// What an event carries, as JSON.
+fn payload(conn: &Conn) -> &'static str {
+    match conn.backend() {
         Backend::Postgres => "payload::json",
         Backend::Sqlite => "payload",
-    };
+    }
+}
+
+/// How many effects there are by what they carry.
+fn by_trace(effects: &str) -> String {
+    format!("SELECT trace, count(DISTINCT id) AS number FROM ({effects}) AS effect GROUP BY trace")
+}
+
+/// Events that are read at once, or a few more: of a million, one statement would take minutes.
+const PAGE: u32 = 20_000;
+
+/// The key up to which events are read next, if there are any behind this one.
+fn last_key(conn: &mut Conn, after: &str) -> QueryResult<Option<String>> {
+    let sql = format!(
+        "SELECT max(key) AS key FROM \
+         (SELECT key FROM outbox_event WHERE key > $1 ORDER BY key LIMIT {PAGE}) AS page"
+    );
+    let row: LastKey = on!(conn, c => sql_query(sql).bind::<Text, _>(after).get_result(c))?;
+    Ok(row.key)
+}
+
+/// The effects in events of the keys from `after` on up to `last`: none is in those of two keys.
+fn effects_of_keys(conn: &mut Conn, after: &str, last: &str) -> QueryResult<Vec<Effects>> {
+    let sql = by_trace(&effects_of_events(conn, "key > $1 AND key <= $2"));
+    on!(conn, c => sql_query(sql).bind::<Text, _>(after).bind::<Text, _>(last).load(c))
+}
+
+/// The effects of clients' changes at product-service: what they carry, what tells them apart, and when they were made.
+fn effects_of_products(conn: &Conn) -> String {
+    format!("{ADJUSTMENTS} UNION ALL {}", effects_of_events(conn, "TRUE"))
+}
+
+const ADJUSTMENTS: &str = "SELECT coalesce(reference, 'an adjustment') AS trace, \
+     CAST(seq AS TEXT) AS id, at_us FROM adjustment";
+
+/// The same in those events of which `those` holds. A state that is sent again is the same version, and what orders make of a
+/// product is no change of a client. A removal, which says nothing itself, is called as the load calls it.
+fn effects_of_events(conn: &Conn, those: &str) -> String {
+    let payload = payload(conn);
     let description = format!("({payload}->>'description')");
     // What follows the first word only makes it longer.
     let word = match conn.backend() {
@@ -319,17 +439,14 @@ fn effects_of_products(conn: &Conn) -> String {
     let by = |kind: &str| format!("({payload}->'cause'->>'kind') = '{kind}'");
     let (put, removal) = (by("put"), by("removal"));
     format!(
-        "SELECT coalesce(reference, 'an adjustment') AS trace, CAST(seq AS TEXT) AS id, at_us \
-         FROM adjustment \
-         UNION ALL \
-         SELECT {word}, key || ' ' || CAST(version AS TEXT), created_us FROM outbox_event \
-         WHERE key LIKE '{PUT}%' AND {put} \
+        "SELECT {word} AS trace, key || ' ' || CAST(version AS TEXT) AS id, created_us AS at_us \
+         FROM outbox_event WHERE {those} AND key LIKE '{PUT}%' AND {put} \
          UNION ALL \
          SELECT {word} || ' removed', key || ' ' || CAST(version AS TEXT), created_us \
-         FROM outbox_event WHERE key LIKE '{PUT}%' AND {removal} \
+         FROM outbox_event WHERE {those} AND key LIKE '{PUT}%' AND {removal} \
          UNION ALL \
          SELECT DISTINCT {description}, 'changed', CAST(0 AS BIGINT) FROM outbox_event \
-         WHERE key NOT LIKE '{PUT}%' AND {description} <> '{OPENING_DESCRIPTION}'"
+         WHERE {those} AND key NOT LIKE '{PUT}%' AND {description} <> '{OPENING_DESCRIPTION}'"
     )
 }
 
@@ -340,11 +457,11 @@ const EFFECTS_OF_ORDERS: &str = "SELECT customer AS trace, CAST(id AS TEXT) AS i
      WHERE cancellation IS NOT NULL";
 
 /// In words, what there is any of.
-fn some_of(all: impl IntoIterator<Item = (&'static str, i64)>) -> Vec<String> {
+fn some_of(all: impl IntoIterator<Item = (&'static str, u64)>) -> Vec<String> {
     let some = all.into_iter().filter(|(_, count)| *count > 0);
     some.map(|(what, count)| format!("{count} {what}")).collect()
 }
 
-fn count(reader: &mut Reader, sql: &str) -> Result<i64> {
-    reader.page(|conn| number(conn, sql))
+fn count(reader: &mut Reader, sql: &str) -> Result<u64> {
+    Ok(reader.page(|conn| number(conn, sql))?.unsigned_abs())
 }

@@ -1,29 +1,29 @@
 //! What an operator does when databases have come back as they were before, which the services have to find by themselves,
-//! and when events have given up whose cause is put right.
+//! and when events have given up whose cause is put right; and how what then goes on by itself is begun and waited for.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hyper::Method;
 use serde_json::{Value, json};
-use stockloop_tests::poll::eventually_blocking;
 use tokio::runtime::Runtime;
 
 use super::system::System;
+use super::waiting::wait_for;
 use crate::check::Side;
 
 /// How long a service may take to find that its database is behind, once messages come.
 const NOTICED: Duration = Duration::from_secs(60);
 
 /// How long it may take until all that is lost is known, or sent again.
-const MENDED: Duration = Duration::from_secs(180);
+pub(super) const MENDED: Duration = Duration::from_secs(180);
 
 const RESTORED: &str = "/api/admin/v1/restored";
 const SEARCH: &str = "/api/admin/v1/lost-commands/check";
 const DECIDE: &str = "/api/admin/v1/lost-commands/decide";
 
 const PREVIEW: &str = "/api/admin/v1/jobs/preview";
-const JOBS: &str = "/api/admin/v1/jobs";
+pub(super) const JOBS: &str = "/api/admin/v1/jobs";
 
 /// Waits until each service says that its database is behind, and has it mended: the owner's first, which says what is true.
 /// Then what the owner has lost of orders is sent again.
@@ -65,39 +65,53 @@ fn send_lost_again(system: &System, runtime: &Runtime) -> Result<()> {
 /// Sends all that has given up once more, and waits until each of it is on its way.
 pub(super) fn retry(system: &System, runtime: &Runtime) -> Result<()> {
     for side in Side::BOTH {
-        let selection = json!({ "filter": { "status": "EXHAUSTED" } });
-        let asked = json!({ "selection": selection });
-        let found = system.ask(runtime, side, Method::POST, PREVIEW, asked)?;
-        if found["matches"] == 0 {
-            continue;
-        }
-        let job = json!({
-            "action": "retry",
-            "selection": selection,
-            "reason": "the topic takes it again",
-            "expected": found["matches"],
-            "preview": found["preview"],
-        });
-        let job = system.ask(runtime, side, Method::POST, JOBS, job)?;
-        let number = job["seq"].as_str().context("the job has no number")?;
-        let path = format!("{JOBS}/{number}");
-        let look = || system.ask(runtime, side, Method::GET, &path, Value::Null);
-        let ended = wait_for("what gave up to be sent again", MENDED, look, |job| {
-            !job["ended_at"].is_null()
-        })?;
+        let Some(number) = begin_retry(system, runtime, side, 1)? else { continue };
+        let ended = ended(system, runtime, side, &format!("{JOBS}/{number}"))?;
         ensure!(ended["state"] == "done", "{side} did not send all again: {ended}");
     }
     Ok(())
 }
 
-fn wait_for(
-    what: &str,
-    deadline: Duration,
-    look: impl Fn() -> Result<Value>,
-    is_it: impl Fn(&Value) -> bool,
-) -> Result<Value> {
-    eventually_blocking(what, deadline, || match look() {
-        Ok(seen) if is_it(&seen) => Ok(seen),
-        other => Err(other.map_err(|error| format!("{error:#}"))),
-    })
+/// Has all that has given up at a service sent again, with so many attempts more; returns the number of the job, if there is
+/// any of it.
+pub(super) fn begin_retry(
+    system: &System,
+    runtime: &Runtime,
+    side: Side,
+    attempts: u32,
+) -> Result<Option<String>> {
+    let selection = json!({ "filter": { "status": "EXHAUSTED" } });
+    let asked = json!({ "selection": selection });
+    let found = system.ask(runtime, side, Method::POST, PREVIEW, asked)?;
+    if found["matches"] == 0 {
+        return Ok(None);
+    }
+    let job = json!({
+        "action": "retry",
+        "selection": selection,
+        "reason": "its cause is put right",
+        "attempts": attempts,
+        "expected": found["matches"],
+        "preview": found["preview"],
+    });
+    begin(system, runtime, side, JOBS, job).map(Some)
+}
+
+/// Has something begun that goes on by itself; returns its number.
+pub(super) fn begin(
+    system: &System,
+    runtime: &Runtime,
+    side: Side,
+    path: &str,
+    body: Value,
+) -> Result<String> {
+    let begun = system.ask(runtime, side, Method::POST, path, body)?;
+    let number = begun["seq"].as_str().with_context(|| format!("it has no number: {begun}"))?;
+    Ok(number.to_owned())
+}
+
+/// Waits for the end of what goes on by itself; returns what it came to.
+pub(super) fn ended(system: &System, runtime: &Runtime, side: Side, path: &str) -> Result<Value> {
+    let look = || system.ask(runtime, side, Method::GET, path, Value::Null);
+    wait_for(&format!("{path} to end"), MENDED, look, |it| !it["ended_at"].is_null())
 }

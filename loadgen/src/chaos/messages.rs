@@ -28,8 +28,12 @@ const REPLAYED: usize = 200;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a whole backlog may take to be taken.
+/// How long a whole backlog may take to be taken, and for each message more.
 const BACKLOG_TIMEOUT: Duration = Duration::from_secs(300);
+const BACKLOG_PACE: Duration = Duration::from_millis(1);
+
+/// As much of it, in KiB, is on its way at once, at the most.
+const BACKLOG_QUEUE_KIB: &str = "65536";
 
 /// How long a sender waits that has as much on its way as it may.
 const FULL: Duration = Duration::from_millis(10);
@@ -169,22 +173,24 @@ fn newest(brokers: &str, topic: &str) -> Result<Vec<OwnedMessage>> {
 }
 
 /// Sends messages that are on product-service's topic already again and again, until so many were sent.
-pub(super) fn pile_up(brokers: &str, many: usize) -> Result<u64> {
+pub(super) fn pile_up(brokers: &str, many: u32) -> Result<u64> {
     let [(topic, _), ..] = TOPICS;
     let messages = newest(brokers, topic)?;
     ensure!(!messages.is_empty(), "{topic} has no message that could be sent again");
-    let (sender, began): (Sender, _) = (client(brokers).create()?, Instant::now());
-    for message in messages.iter().cycle().take(many) {
+    let sender: Sender =
+        client(brokers).set("queue.buffering.max.kbytes", BACKLOG_QUEUE_KIB).create()?;
+    let (began, patience) = (Instant::now(), BACKLOG_TIMEOUT + BACKLOG_PACE * many);
+    for message in messages.iter().cycle().take(usize::try_from(many)?) {
         let mut record = copy_of(message);
         while let Err((error, again)) = sender.send(record) {
             let is_full = error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
-            ensure!(is_full && began.elapsed() < BACKLOG_TIMEOUT, "{topic} takes no more: {error}");
+            ensure!(is_full && began.elapsed() < patience, "{topic} takes no more: {error}");
             thread::sleep(FULL);
             record = again;
         }
     }
     sender.flush(BACKLOG_TIMEOUT).context("the broker does not take everything")?;
-    Ok(u64::try_from(many)?)
+    Ok(u64::from(many))
 }
 
 /// A thread that sends each message of each topic up to four times more, until this value is dropped.

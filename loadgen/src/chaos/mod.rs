@@ -1,19 +1,23 @@
 //! Faults on purpose: both services as real processes on a real PostgreSQL and a real Apache Kafka, under load, while
 //! something happens to them; then nothing may be missing, done twice or untold.
 //!
-//! [`arguments`] say what is to be run. [`scenarios`] says what happens, out of all [`fault`]s, and a [`plan`] when, drawn
-//! from a seed. A [`mod@round`] runs it; several at a time are [`jobs`]. The [`system`] is made of [`instance`]s, the
-//! [`databases`], the [`brokers`], a mail server with its [`catcher`] and a receiver of the [`webhook`] (both on an
+//! [`arguments`] say what is to be run. [`scenarios`] says what happens, out of all [`fault`]s, and a [`plan`] when,
+//! drawn from a seed. A [`mod@round`] runs it; several at a time are [`jobs`]. The [`system`] is made of [`instance`]s,
+//! the [`databases`], the [`brokers`], a mail server with its [`catcher`] and a receiver of the [`webhook`] (both on an
 //! [`http_server`]), and a [`proxy`] on each way between, which understands as much of the [`wire`] as it has to. A
-//! [`clock`] may be wrong, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`] is what clients do, each with a
-//! [`client`], [`messages`] what nobody should send, [`translations`] what another release would, and [`mending`] what an
-//! operator does about it. [`readers`] tells how far services have read. What clients were told is in the [`ledger`], which
-//! is held against the databases, by [`looks`] into them, beside the judge ([`crate::check`]); where rows are forgotten
-//! meanwhile, a [`witness`] has seen them. The [`outcome`] has all that, and the [`report`] all outcomes.
+//! [`clock`] may be wrong, [`chores`] may be cut off, [`rivals`] may lock rows, [`rights`] may be taken away. [`load`]
+//! is what clients do, each with a [`client`], [`messages`] what nobody should send, [`translations`] what another
+//! release would, and [`mending`] what an operator does about it. [`readers`] tells how far services have read, and
+//! [`waiting`] is for what comes by itself. What clients were told is in the [`ledger`], which is held against the
+//! databases, by [`looks`] into them, beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a
+//! [`witness`] has seen them, and [`aging`] knows what months take away. The [`outcome`] has all that, and the
+//! [`report`] all outcomes.
 
+mod aging;
 mod arguments;
 mod brokers;
 mod catcher;
+mod chores;
 mod client;
 mod clock;
 mod databases;
@@ -37,6 +41,7 @@ mod round;
 mod scenarios;
 mod system;
 mod translations;
+mod waiting;
 mod webhook;
 mod wire;
 mod witness;

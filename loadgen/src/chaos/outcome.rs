@@ -345,7 +345,7 @@ mod tests {
             (1, 0, 1, "1 run in 0 s"),
             (2, 119, 2, "2 runs in 119 s, 2 at a time"),
             (3, 120, 1, "3 runs in 2 minutes"),
-            (49, 3_570, 4, "49 runs in 60 minutes, 4 at a time"),
+            (50, 3_570, 4, "50 runs in 60 minutes, 4 at a time"),
         ] {
             assert_eq!(effort(runs, Duration::from_secs(seconds), at_once), expected);
         }

@@ -86,6 +86,11 @@ impl Draw {
         self.random.random_range(range)
     }
 
+    /// The time, in so many parts, in ms.
+    pub(super) const fn part(&self, parts: u64) -> u64 {
+        self.span_ms / parts
+    }
+
     /// `first`, or one of the others: each as likely.
     pub(super) fn pick<T: Copy>(&mut self, first: T, others: &[T]) -> T {
         let drawn = self.random.random_range(0..=others.len());
@@ -129,10 +134,7 @@ impl Draw {
         lasts_ms: RangeInclusive<u64>,
         pause_ms: RangeInclusive<u64>,
     ) -> Vec<(Side, Episode)> {
-        let sides = match self.side() {
-            Side::Product => [Side::Product, Side::Order],
-            Side::Order => [Side::Order, Side::Product],
-        };
-        sides.into_iter().cycle().zip(self.episodes(lasts_ms, pause_ms)).collect()
+        let first = self.side();
+        [first, first.other()].into_iter().cycle().zip(self.episodes(lasts_ms, pause_ms)).collect()
     }
 }

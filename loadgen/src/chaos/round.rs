@@ -87,6 +87,7 @@ impl Round<'_> {
             remove: scenario.removes,
             is_wordy: scenario.is_wordy,
             setbacks: system.setbacks(),
+            rest: system.rest(),
         };
         let load = Load::start(runtime, system.addresses(), &habits);
         let mut began = Instant::now();

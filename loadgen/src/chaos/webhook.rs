@@ -1,6 +1,5 @@
 //! Who is called by the webhook, and may be as unhelpful as receivers are.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,6 +26,8 @@ pub(super) enum Welcome {
     NotFound,
     /// It takes the call, and hangs up before it says so.
     LoseAnswer,
+    /// It takes the call, and does not say so.
+    Hold,
     /// It says nothing.
     Silent,
 }
@@ -39,8 +40,8 @@ pub(super) struct Receiver {
 
 struct Shared {
     welcome: Mutex<Welcome>,
-    /// The ids of the calls that it took.
-    taken: Mutex<BTreeSet<String>>,
+    /// The ids of the calls that it took, as they came.
+    taken: Mutex<Vec<String>>,
 }
 
 impl Receiver {
@@ -62,24 +63,32 @@ impl Receiver {
         *locked(&self.shared.welcome) = welcome;
     }
 
+    /// The ids of the calls that it took, oldest first.
+    pub(super) fn calls(&self) -> Vec<String> {
+        locked(&self.shared.taken).clone()
+    }
+
     /// Whether it took the call of this id.
     pub(super) fn has(&self, id: &str) -> bool {
-        locked(&self.shared.taken).contains(id)
+        locked(&self.shared.taken).iter().any(|taken| taken == id)
     }
 }
 
 impl Shared {
     fn receive(&self, call: &Call, stream: &mut TcpStream) -> io::Result<()> {
-        let welcome = *locked(&self.welcome);
-        if matches!(welcome, Welcome::Take | Welcome::LoseAnswer) {
-            locked(&self.taken).insert(call.header("webhook-id").to_owned());
+        // Held until it is noted: whoever changes the welcome knows that no call comes any more that had the last one.
+        let held = locked(&self.welcome);
+        let welcome = *held;
+        if matches!(welcome, Welcome::Take | Welcome::LoseAnswer | Welcome::Hold) {
+            locked(&self.taken).push(call.header("webhook-id").to_owned());
         }
+        drop(held);
         match welcome {
             Welcome::Take => write_answer(stream, "204 No Content", ""),
             Welcome::Unavailable => write_answer(stream, "503 Service Unavailable", ""),
             Welcome::NotFound => write_answer(stream, "404 Not Found", ""),
             Welcome::LoseAnswer => Ok(()),
-            Welcome::Silent => {
+            Welcome::Hold | Welcome::Silent => {
                 thread::sleep(SILENCE);
                 Ok(())
             }
@@ -122,5 +131,6 @@ mod tests {
             assert!(answer.starts_with(status), "{welcome:?}: {answer}");
             assert_eq!((receiver.has(id), answer.is_empty()), (is_taken, status.is_empty()));
         }
+        assert_eq!(receiver.calls(), ["a", "d"]);
     }
 }

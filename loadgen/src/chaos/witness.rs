@@ -78,7 +78,7 @@ impl Seen {
     }
 
     /// Takes in all that were there just before `now`; what was there before and went by then has to be older than `kept`.
-    fn take(&mut self, effects: Vec<Effect>, now: Timestamp, kept: Duration) {
+    pub(super) fn take(&mut self, effects: Vec<Effect>, now: Timestamp, kept: Duration) {
         let before = std::mem::take(&mut self.last);
         for Effect { trace, id, at } in effects {
             self.ever.entry(trace.clone()).or_default().insert(id.clone());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
+use common::clock::{Clock, SystemClock, Timestamp};
 use common::db::Url;
 
 use crate::programs::{COPY, OWNER};
@@ -88,6 +89,9 @@ pub(crate) struct Arguments {
     /// Also write everything to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// How far the services' clocks are ahead of this machine's: in trials alone.
+    #[arg(skip)]
+    pub(super) ahead: Duration,
 }
 
 impl Arguments {
@@ -110,12 +114,23 @@ impl Arguments {
             order_name: COPY.to_owned(),
             first: 10,
             json: None,
+            ahead: Duration::ZERO,
         }
     }
 
     /// The same, where the services keep things for so short.
     pub(crate) fn kept_for(self, kept: Duration) -> Self {
         Self { kept: Some(kept), ..self }
+    }
+
+    /// The same, where the services' clocks are so far ahead of this machine's.
+    pub(crate) fn ahead_by(self, ahead: Duration) -> Self {
+        Self { ahead, ..self }
+    }
+
+    /// The time by the services' clocks.
+    pub(super) fn time(&self) -> Timestamp {
+        SystemClock.now().after(self.ahead)
     }
 
     /// The broker's properties.

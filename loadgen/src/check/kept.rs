@@ -66,9 +66,9 @@ impl Kept {
     /// before anything is missed.
     pub(super) fn read(one: &mut Reader, other: &mut Reader, terms: &Terms) -> Result<Self> {
         let (product, order) = if one.side == Side::Product { (one, other) } else { (other, one) };
-        let kept_from = |oldest| terms.kept_from(SystemClock.now(), oldest);
+        let kept_from = |oldest| terms.kept_from(terms.time(), oldest);
         let events_from = |reader: &mut Reader| -> Result<Timestamp> {
-            let now = SystemClock.now();
+            let now = terms.time();
             let (oldest, resolved) =
                 reader.page(|conn| Ok((events(conn)?, resolved(conn, now)?)))?;
             let from = terms.kept_from(now, oldest);
@@ -115,6 +115,11 @@ impl Kept {
 }
 
 impl Terms {
+    /// The time by the services' clocks.
+    fn time(&self) -> Timestamp {
+        SystemClock.now().after(self.ahead)
+    }
+
     /// The moment from which on all is there `now`: what the caller says, or what an `oldest` row that is kept proves. Old
     /// ones go in the order of time, so nothing that is younger than one that is there has gone.
     fn kept_from(&self, now: Timestamp, oldest: Option<i64>) -> Timestamp {

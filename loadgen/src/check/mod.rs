@@ -32,7 +32,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
-use common::clock::{Clock, SystemClock, Timestamp};
+use common::clock::Timestamp;
 
 pub(crate) use self::arguments::Arguments;
 use self::finding::Invariant;
@@ -47,6 +47,8 @@ use self::report::Report;
 struct Terms {
     /// When the check began.
     now: Timestamp,
+    /// How far the services' clocks are ahead of this machine's.
+    ahead: Duration,
     /// Whether all is at rest.
     settled: bool,
     /// How long everything is kept, if the caller says so.
@@ -96,7 +98,8 @@ fn complain(error: &Error) {
 pub(crate) fn check(arguments: &Arguments) -> Result<Report> {
     let properties = arguments.properties()?;
     let terms = Terms {
-        now: SystemClock.now(),
+        now: arguments.time(),
+        ahead: arguments.ahead,
         settled: arguments.settled,
         kept: arguments.kept,
         patience: arguments.patience,

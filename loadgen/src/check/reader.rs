@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use common::db::{Conn, Location, Url};
+use common::db::{Conn, Location, Url, json_list};
 use common::ids::{EventId, EventIdSql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -153,7 +153,7 @@ where
             sql_query(sql.replace("{in}", "= ANY($1)")).bind::<Array<EventIdSql>, _>(ids).load(c)
         }
         Conn::Sqlite(c) => {
-            sql_query(sql.replace("{in}", JSON_LIST)).bind::<Text, _>(json(ids)?).load(c)
+            sql_query(sql.replace("{in}", JSON_LIST)).bind::<Text, _>(json_list(ids)?).load(c)
         }
     }
 }
@@ -168,18 +168,12 @@ where
             sql_query(sql.replace("{in}", "= ANY($1)")).bind::<Array<Text>, _>(keys).load(c)
         }
         Conn::Sqlite(c) => {
-            sql_query(sql.replace("{in}", JSON_LIST)).bind::<Text, _>(json(keys)?).load(c)
+            sql_query(sql.replace("{in}", JSON_LIST)).bind::<Text, _>(json_list(keys)?).load(c)
         }
     }
 }
 
 const JSON_LIST: &str = "IN (SELECT value FROM json_each($1))";
-
-/// SQLite has no arrays to bind.
-fn json<T: serde::Serialize + ?Sized>(list: &T) -> QueryResult<String> {
-    serde_json::to_string(list)
-        .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))
-}
 
 /// What makes of a SKU, which is bytewise, a text that finds an event's key by its index.
 pub(super) const fn as_key(conn: &Conn) -> &'static str {

@@ -183,7 +183,7 @@ impl History {
         if self.event != Some(line.event_id) {
             *self = Self { event: Some(line.event_id), ..Self::default() };
         }
-        // Answers of attempts that nobody waits for change nothing; REJECTED stands for both.
+        // Answers of attempts that nobody waits for change nothing; an older release says REJECTED of those, too.
         if matches!(line.what.as_str(), "LATE" | "REJECTED") {
             self.may_wait |= line.what == "REJECTED";
             return None;

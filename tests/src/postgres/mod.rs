@@ -72,11 +72,32 @@ impl PostgresServer {
 
     /// A private server that shows `identity` and lets nobody in without TLS.
     pub fn start_secured(identity: &Identity) -> anyhow::Result<Self> {
-        let server =
-            Self::initialized(Binaries::find()?, &[&LOGICAL[..], &["ssl=on"][..]].concat())?;
+        let admits = "hostssl all all 127.0.0.1/32 trust\n";
+        Self::start_with_tls(identity, &[], &[("pg_hba.conf", admits)])
+    }
+
+    /// The same, but whoever is not the tests' own user is let in by a certificate alone: one for that user, of the authority
+    /// whose own one this is (PEM).
+    pub fn start_certifying(identity: &Identity, authority: &str) -> anyhow::Result<Self> {
+        let admits = "hostssl all postgres 127.0.0.1/32 trust\n\
+                      hostssl all all 127.0.0.1/32 cert\n";
+        let files = [("clients.crt", authority), ("pg_hba.conf", admits)];
+        Self::start_with_tls(identity, &["ssl_ca_file=clients.crt"], &files)
+    }
+
+    /// With `files` in its folder.
+    fn start_with_tls(
+        identity: &Identity,
+        settings: &[&str],
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let settings = [&LOGICAL[..], &["ssl=on"][..], settings].concat();
+        let server = Self::initialized(Binaries::find()?, &settings)?;
         server.put("server.crt", &identity.certificate)?;
         server.put("server.key", &identity.key)?;
-        server.put("pg_hba.conf", "hostssl all all 127.0.0.1/32 trust\n")?;
+        for (name, text) in files {
+            server.put(name, text)?;
+        }
         server.started()
     }
 

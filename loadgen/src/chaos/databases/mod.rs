@@ -1,13 +1,15 @@
 //! What the services keep everything in, and what happens to that: a PostgreSQL [`Server`], which may have transactions lose
-//! [`races`], or [`Files`] of SQLite.
+//! [`races`], or wait at a [`mod@gate`], or [`Files`] of SQLite.
 
 mod files;
+mod gate;
 mod races;
 mod server;
 
 use anyhow::{Result, bail};
 
 use self::files::Files;
+pub(super) use self::gate::Gate;
 pub(super) use self::races::{ISOLATED, LOST};
 use self::server::Server;
 use super::instance::Relay;

@@ -14,9 +14,10 @@ use stockloop_tests::postgres::{BASE_BACKUP, Binaries, PgBouncer, PostgresServer
 use super::races::Races;
 use crate::chaos::fault::{Isolation, PostgresFault};
 use crate::chaos::instance::Relay;
-use crate::chaos::load::{FLOOD, adjusted};
+use crate::chaos::load::{FLOOD, PUT, adjusted};
 use crate::chaos::rivals::Rival;
 use crate::chaos::scenarios::Store;
+use crate::chaos::waiting::wait_for;
 
 /// Connections of the server: enough for all processes, and few enough to be taken.
 const CONNECTIONS: usize = 140;
@@ -30,6 +31,9 @@ const ROOM_DEADLINE: Duration = Duration::from_secs(60);
 /// How long a standby may take to have what its server has.
 const STANDBY_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long it may take until somebody waits for a stranger who waits for them.
+const DEADLOCK_DEADLINE: Duration = Duration::from_secs(30);
+
 /// Of the pooler, for each database: fewer than two processes have connections.
 const POOLED: u32 = 8;
 
@@ -39,6 +43,10 @@ const LOGICAL: [&str; 3] = ["wal_level=logical", "max_replication_slots=20", "ma
 /// A disk that holds what a run of minutes writes, and its log besides.
 const SMALL_MIB: u64 = 512;
 const LITTLE_LOG: [&str; 2] = ["min_wal_size=32MB", "max_wal_size=96MB"];
+
+/// Of a damaged copy: products that are gone, and that have another quantity.
+const GONE: u32 = 50;
+const OTHER: u32 = 200;
 
 /// What the server says when a write finds no room.
 const NO_ROOM: &str = "No space left on device";
@@ -66,6 +74,9 @@ const SLOW: &str = "CREATE FUNCTION take_longer() RETURNS trigger LANGUAGE plpgs
 const STREAMING: &str = "SELECT count(*) AS n FROM pg_stat_replication WHERE state = 'streaming'";
 const AWAITED: &str = "SELECT count(*) AS n FROM pg_stat_replication WHERE sync_state = 'sync'";
 const WRITTEN: &str = "SELECT (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint AS n";
+
+/// How often transactions waited for each other, in both databases.
+const DEADLOCKS: &str = "SELECT sum(deadlocks)::bigint AS n FROM pg_stat_database";
 
 /// The server with both databases.
 pub(in crate::chaos) struct Server {
@@ -169,10 +180,7 @@ impl Server {
                 Ok(0)
             }
             PostgresFault::Rivals => self.let_rivals_in().map(|()| 0),
-            PostgresFault::Peace => {
-                self.rivals.clear();
-                Ok(0)
-            }
+            PostgresFault::Peace => self.let_rivals_leave().map(|()| 0),
             PostgresFault::Hold(number) => self.hold(&adjusted(number)),
             PostgresFault::LetGo => {
                 self.holder = None;
@@ -217,7 +225,7 @@ impl Server {
         order.batch_execute(
             "SET client_min_messages = warning; DROP FUNCTION IF EXISTS take_longer() CASCADE",
         )?;
-        order.batch_execute(&format!("DELETE FROM quarantine WHERE key LIKE '{FLOOD}%'"))?;
+        order.batch_execute(&flood_may_come_in())?;
         Ok(())
     }
 
@@ -236,6 +244,42 @@ impl Server {
         );
         self.connect(&self.order)?.batch_execute(&refuse)?;
         Ok(())
+    }
+
+    /// Lets order-service take products of a flood again.
+    pub(in crate::chaos) fn let_flood_in(&self) -> Result<()> {
+        self.connect(&self.order)?.batch_execute(&flood_may_come_in())?;
+        Ok(())
+    }
+
+    /// Damages the copies of some products of a flood, as somebody could by hand: some are gone, others have another quantity.
+    /// Returns how many.
+    pub(in crate::chaos) fn damage_copy(&self) -> Result<u64> {
+        let some = |many: u32| {
+            format!(
+                "SELECT sku FROM product_copy WHERE sku LIKE '{FLOOD}%' ORDER BY sku LIMIT {many}"
+            )
+        };
+        let (gone, other) = (some(GONE), some(OTHER));
+        self.spoil_copy(&format!(
+            "DELETE FROM product_copy WHERE sku IN ({gone}); \
+             UPDATE product_copy SET quantity = quantity + 1 WHERE sku IN ({other})"
+        ))?;
+        Ok(u64::from(GONE + OTHER))
+    }
+
+    /// Takes from the copy what it has of all products that are put, which is most, at once.
+    pub(in crate::chaos) fn empty_copy(&self) -> Result<()> {
+        self.spoil_copy(&format!("DELETE FROM product_copy WHERE sku LIKE '{PUT}%'"))
+    }
+
+    /// Does all of this to order-service's copy, or nothing; again where it and order-service wait for each other, of whom one
+    /// is undone.
+    fn spoil_copy(&self, how: &str) -> Result<()> {
+        let mut order = self.connect(&self.order)?;
+        eventually_blocking("a copy that is spoilt", CONNECT_DEADLINE, || {
+            order.batch_execute(how).map_err(|error| error.to_string())
+        })
     }
 
     /// From the next transaction on, in all sessions.
@@ -285,6 +329,17 @@ impl Server {
     fn let_rivals_in(&mut self) -> Result<()> {
         self.rivals.push(Rival::start(self.connect(&self.product)?, "product")?);
         self.rivals.push(Rival::start(self.connect(&self.order)?, "product_copy")?);
+        Ok(())
+    }
+
+    /// Lets them go once they were in somebody's way.
+    fn let_rivals_leave(&mut self) -> Result<()> {
+        let mut administrator = self.administrator()?;
+        if let Err(error) = wait_within(DEADLOCK_DEADLINE, &mut administrator, DEADLOCKS) {
+            // In the end it is complained of.
+            println!("strangers were in nobody's way: {error:#}");
+        }
+        self.rivals.clear();
         Ok(())
     }
 
@@ -370,6 +425,11 @@ impl Server {
     }
 }
 
+/// Ends what [`Server::refuse_flood`] begins.
+fn flood_may_come_in() -> String {
+    format!("DELETE FROM quarantine WHERE key LIKE '{FLOOD}%'")
+}
+
 /// The name of the database at `url`.
 fn name(url: &str) -> Result<String> {
     let (_, name) = url.rsplit_once('/').context("the URL has no database")?;
@@ -406,8 +466,11 @@ fn count(conn: &mut PgConnection, sql: &str) -> Result<i64> {
 
 /// Waits until there is what `sql` counts.
 fn wait_until(conn: &mut PgConnection, sql: &str) -> Result<()> {
-    eventually_blocking(sql, STANDBY_DEADLINE, || match count(conn, sql) {
-        Ok(1..) => Ok(()),
-        other => Err(other.map_err(|error| format!("{error:#}"))),
-    })
+    wait_within(STANDBY_DEADLINE, conn, sql)
+}
+
+/// The same, no longer than `deadline`.
+pub(super) fn wait_within(deadline: Duration, conn: &mut PgConnection, sql: &str) -> Result<()> {
+    wait_for(sql, deadline, || count(conn, sql), |many| *many > 0)?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use stockloop_tests::smtp::Manner;
 
-use super::{BrokerFault, Fault, FileFault, PostgresFault, TopicFault};
+use super::{BrokerFault, Fault, FileFault, Part, PostgresFault, TopicFault};
 use crate::chaos::proxy::Weather;
 use crate::chaos::webhook::Welcome;
 
@@ -32,11 +32,18 @@ impl Fault {
         Some(match self {
             Self::Kill(_) => "processes that were killed",
             Self::KillAt(..) => "processes that were killed at their moment",
+            Self::KillIn(_, chore, _) => chore.cut_off(),
+            Self::ChoreEnds(chore) => chore.gone_on(),
+            Self::KillUnanswered(_, Part::Mail) => {
+                "mails whose sender did not hear that they were taken"
+            }
+            Self::KillUnanswered(..) => "calls whose sender did not hear that they were taken",
             Self::KillInCheckpoint(_) => "processes that were killed in a checkpoint",
             Self::Upgrade(_) => "processes that were upgraded",
             Self::Terminate(_) => "processes that were told to end",
             Self::Freeze(_) => "processes that were frozen",
             Self::Clock(_, seconds) if seconds != 0 => WRONG_CLOCKS,
+            Self::Jump(_, seconds) if seconds != 0 => "clocks that jumped",
             Self::Weather(_, weather) if weather != Weather::Clear => IN_BAD_NETWORK,
             Self::Strike(..) => "connections that were struck",
             Self::Lose(..) => LOST_ANSWERS,
@@ -44,6 +51,7 @@ impl Fault {
             Self::File(_, fault) => fault.meets()?,
             Self::Broker(_, fault) => fault.meets()?,
             Self::Topic(fault) => fault.meets()?,
+            Self::UnfitIsTold => "services that told of topics that do not fit",
             Self::OthersGoOn => "changes that arrived beside what hung",
             Self::Revoke(..) => REFUSED,
             Self::Mail(manner) if manner != Manner::Accept => "mails while their server was bad",
@@ -58,9 +66,14 @@ impl Fault {
             Self::Backlog => "events in a backlog",
             Self::Pile => "messages in a backlog",
             Self::Forget => FORGOTTEN,
-            Self::Start(_)
+            Self::Pass(_) => "days that passed",
+            Self::Withdraw(_) => "products that came and went",
+            Self::Discard => "dead letters that were discarded",
+            Self::Release
+            | Self::Start(_)
             | Self::Thaw(_)
             | Self::Clock(..)
+            | Self::Jump(..)
             | Self::Weather(..)
             | Self::Grant(..)
             | Self::Mail(_)

@@ -11,6 +11,7 @@ pub(super) use self::met::{
     LOST_ANSWERS, LOST_RACES, REFUSED, REMOVALS, TAKEN_BACK, TOLD, TOO_LARGE, TRANSLATED,
     WITHOUT_ROOM, WRONG_CLOCKS,
 };
+use super::chores::{Chore, Point};
 use super::proxy::{Strike, Weather};
 use super::rights::Right;
 use super::translations::Release;
@@ -51,6 +52,12 @@ pub(super) enum Fault {
     Kill(Who),
     /// SIGKILL at this moment, when it comes.
     KillAt(Who, Moment),
+    /// SIGKILL while this is done, at this point of it.
+    KillIn(Who, Chore, Point),
+    /// What was cut off has to come to its end, and a good one.
+    ChoreEnds(Chore),
+    /// SIGKILL when the mail server, or the webhook's receiver, has taken what it tells, and has not said so yet.
+    KillUnanswered(Who, Part),
     /// SIGTERM, and its end is waited for.
     Terminate(Who),
     /// SIGKILL while pages of SQLite's log are put into its file, when that comes.
@@ -64,6 +71,8 @@ pub(super) enum Fault {
     Thaw(Who),
     /// From its next start on its clock is so many seconds ahead, or behind.
     Clock(Who, i32),
+    /// While it runs, its clock jumps, and is so many seconds ahead, or behind, from then on.
+    Jump(Who, i32),
     /// From now on the network is like this.
     Weather(Link, Weather),
     /// All connections that are open end like this.
@@ -75,6 +84,8 @@ pub(super) enum Fault {
     File(Side, FileFault),
     Broker(Which, BrokerFault),
     Topic(TopicFault),
+    /// Both services have to tell that topics are not as they are set.
+    UnfitIsTold,
     /// While something hangs, all else has to go on.
     OthersGoOn,
     /// From now on a service may not do this at the broker.
@@ -109,6 +120,14 @@ pub(super) enum Fault {
     Pile,
     /// What there is gets old soon, and goes.
     Forget,
+    /// So many days pass for both services, while no client asks for anything.
+    Pass(u32),
+    /// So many new products come, and are removed again.
+    Withdraw(u32),
+    /// Half of the dead letters that wait are discarded.
+    Discard,
+    /// order-service takes again what it refused.
+    Release,
 }
 
 /// What happens to the database server, which both services share.

@@ -45,6 +45,11 @@ impl fmt::Display for Fault {
         match self {
             Self::Kill(who) => write!(f, "{who} is killed"),
             Self::KillAt(who, moment) => write!(f, "{who} is killed {moment}"),
+            Self::KillIn(who, chore, point) => write!(f, "{who} is killed: {chore}, {point}"),
+            Self::ChoreEnds(chore) => write!(f, "{chore} has to come to its end"),
+            Self::KillUnanswered(who, part) => {
+                write!(f, "{who} is killed when {part} has taken something, before it says so")
+            }
             Self::KillInCheckpoint(who) => write!(f, "{who} is killed in a checkpoint"),
             Self::Terminate(who) => write!(f, "{who} is told to end"),
             Self::Upgrade(who) => write!(f, "{who} is upgraded"),
@@ -52,6 +57,10 @@ impl fmt::Display for Fault {
             Self::Freeze(who) => write!(f, "{who} is frozen"),
             Self::Thaw(who) => write!(f, "{who} goes on"),
             Self::Clock(who, seconds) => write!(f, "the clock of {who} is off by {seconds:+} s"),
+            Self::Jump(who, 0) => write!(f, "the clock of {who} jumps back to what is right"),
+            Self::Jump(who, seconds) => {
+                write!(f, "the clock of {who} jumps, and is off by {seconds:+} s")
+            }
             Self::Weather(link, weather) => write!(f, "{link}: {weather}"),
             Self::Strike(link, strike) => write!(f, "{link}: {strike}"),
             Self::Lose(side, request, count) => {
@@ -61,6 +70,7 @@ impl fmt::Display for Fault {
             Self::File(side, fault) => write!(f, "{side} {fault}"),
             Self::Broker(which, fault) => write!(f, "{which} {fault}"),
             Self::Topic(fault) => write!(f, "{fault}"),
+            Self::UnfitIsTold => f.write_str("both services have to tell that topics do not fit"),
             Self::OthersGoOn => f.write_str("all that does not hang goes on"),
             Self::Revoke(side, right) => write!(f, "{side} may not {right}"),
             Self::Grant(side, right) => write!(f, "{side} may {right} again"),
@@ -83,6 +93,10 @@ impl fmt::Display for Fault {
             Self::Backlog => f.write_str("a backlog of changes is made, and sent once it is whole"),
             Self::Pile => f.write_str("a backlog of messages is on product-service's topic"),
             Self::Forget => f.write_str("what is old by seconds is forgotten"),
+            Self::Pass(days) => write!(f, "{days} days pass"),
+            Self::Withdraw(products) => write!(f, "{products} products come, and are removed"),
+            Self::Discard => f.write_str("half of the dead letters are discarded"),
+            Self::Release => f.write_str("order-service takes again what it refused"),
         }
     }
 }

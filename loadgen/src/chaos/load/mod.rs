@@ -1,10 +1,11 @@
 //! Clients that change products, place orders, cancel them and read, as careful ones do: each write has an
 //! `Idempotency-Key`, and what got no answer is asked again, of the next process, until there is one. A [`shopper`] is one of
 //! them, [`mod@products`] says what they change, and [`seen`] what a client was shown, which counts until there are
-//! [`setbacks`]. A [`mod@flood`] is many new products at once.
+//! [`setbacks`]. All of them may [`rest`]. A [`mod@flood`] is many new products at once.
 
 mod flood;
 mod products;
+mod rest;
 mod seen;
 mod setbacks;
 mod shopper;
@@ -19,7 +20,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 pub(super) use self::flood::flood;
-pub(super) use self::products::{ADJUSTED, FLOOD, OPENING_DESCRIPTION, PUT, adjusted, products};
+pub(super) use self::products::{
+    ADJUSTED, FLOOD, OPENING_DESCRIPTION, PUT, adjusted, product, products, withdrawn,
+};
+pub(super) use self::rest::Rest;
 pub(super) use self::setbacks::Setbacks;
 use self::shopper::Shopper;
 use super::ledger::Ledger;
@@ -68,6 +72,7 @@ pub(super) struct Habits {
     /// Whether they describe their own products at length.
     pub(super) is_wordy: bool,
     pub(super) setbacks: Setbacks,
+    pub(super) rest: Rest,
 }
 
 /// A load under way.

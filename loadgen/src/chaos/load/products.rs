@@ -41,17 +41,24 @@ pub(super) const fn is_scarce(number: u32) -> bool {
     number >= ORDERED - SCARCE
 }
 
-/// The products before the load, as a batch has them.
+/// One that nobody changes any more once it is removed.
+pub(in crate::chaos) fn withdrawn(number: u32) -> String {
+    format!("GONE-{number:03}")
+}
+
+/// A product as it is at first, as a batch has it.
+pub(in crate::chaos) fn product(sku: String, quantity: i64, allow_backorder: bool) -> Value {
+    json!({
+        "sku": sku,
+        "description": OPENING_DESCRIPTION,
+        "quantity": quantity,
+        "unit_price_minor": 255,
+        "allow_backorder": allow_backorder,
+    })
+}
+
+/// The products before the load.
 pub(in crate::chaos) fn products() -> Vec<Value> {
-    let product = |sku: String, quantity: i64, allow_backorder: bool| {
-        json!({
-            "sku": sku,
-            "description": OPENING_DESCRIPTION,
-            "quantity": quantity,
-            "unit_price_minor": 255,
-            "allow_backorder": allow_backorder,
-        })
-    };
     let stock = |n| if is_scarce(n) { LITTLE } else { OPENING };
     let all_adjusted = (0..ADJUSTED).map(|n| product(adjusted(n), OPENING, true));
     let all_ordered = (0..ORDERED).map(|n| product(ordered(n), stock(n), false));

@@ -86,6 +86,7 @@ impl Shopper {
 
     pub(super) async fn run(mut self) -> Ledger {
         while self.is_before(Stage::Closing) {
+            let busy = self.habits.rest.over().await;
             match self.random.random_range(0..100) {
                 0..40 => self.adjust().await,
                 40..50 => self.adjust_many().await,
@@ -95,6 +96,7 @@ impl Shopper {
                 78..88 => self.cancel().await,
                 _ => self.look().await,
             }
+            drop(busy);
             let pause = self.random.random_range(0..=PACE_MS);
             sleep(Duration::from_millis(pause)).await;
         }

@@ -36,8 +36,9 @@ pub(super) async fn accept(listener: TcpListener, line: Line) {
             sleep(Duration::from_millis(10)).await;
             continue;
         };
-        line.shared.accepted.fetch_add(1, Ordering::SeqCst);
         let mut line = Line { number, ..line.clone() };
+        // Once it is open: what was accepted and is not open has ended.
+        line.shared.accepted.fetch_add(1, Ordering::SeqCst);
         // What struck before is not meant for it.
         line.strikes.mark_unchanged();
         tokio::spawn(line.carry(service));

@@ -148,8 +148,7 @@ impl Proxy {
 
     /// Ends all open connections like this; new ones are passed on. Returns whether there was one.
     pub(super) fn strike(&self, strike: Strike) -> bool {
-        // One listens for those to come.
-        let is_open = self.strikes.receiver_count() > 1;
+        let is_open = self.open() > 0;
         self.strikes.send_replace(strike);
         is_open
     }
@@ -183,6 +182,22 @@ impl Proxy {
     /// Connections that were made since this was asked last, whether there was somebody to pass them on to or not.
     pub(super) fn take_accepted(&self) -> u64 {
         self.shared.accepted.swap(0, Ordering::SeqCst)
+    }
+
+    /// Whether there were any, and one has ended.
+    pub(super) fn was_called(&self) -> bool {
+        self.shared.accepted.load(Ordering::SeqCst) > self.open()
+    }
+
+    /// Whether pieces met a bad network since [`Proxy::take_troubled`] was asked last.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.shared.troubled.load(Ordering::SeqCst) > 0
+    }
+
+    /// How many connections are open.
+    fn open(&self) -> u64 {
+        // One listens for those to come.
+        self.strikes.receiver_count().saturating_sub(1) as u64
     }
 }
 

@@ -1,12 +1,12 @@
 //! The scenarios that there are.
 
 use super::{
-    Scenario, Store, amounts, broker, instances, mails, messages, mixed, network, postgres, rights,
-    sqlite, topics,
+    Scenario, Store, amounts, broker, chores, instances, mails, messages, mixed, network, postgres,
+    rights, sqlite, topics,
 };
 
 /// Each scenario, in the order in which they are run.
-pub(in crate::chaos) static ALL: [Scenario; 49] = [
+pub(in crate::chaos) static ALL: [Scenario; 52] = [
     Scenario::new("kill", "processes of both services are killed by SIGKILL", instances::kill)
         .with_instances(2, 2),
     Scenario::new(
@@ -14,6 +14,12 @@ pub(in crate::chaos) static ALL: [Scenario; 49] = [
         "processes are killed just before and after each thing that is done for them",
         instances::kill_at_moments,
     ),
+    Scenario::new(
+        "kill-jobs",
+        "processes are killed in the middle of longer work, and of what they tell",
+        chores::kill,
+    )
+    .with_settings(&chores::WHEN_ASKED),
     Scenario::new("terminate", "processes are told to end, under load", instances::terminate)
         .with_instances(2, 2),
     Scenario::new(
@@ -31,6 +37,13 @@ pub(in crate::chaos) static ALL: [Scenario; 49] = [
     )
     .with_instances(2, 2)
     .with_wrong_clocks(),
+    Scenario::new(
+        "clocks-jump",
+        "clocks jump up to two minutes ahead or back, under load",
+        instances::let_clocks_jump,
+    )
+    .with_instances(2, 2)
+    .with_clocks_that_jump(),
     Scenario::new("upgrade", "a rolling upgrade from the last release", instances::upgrade)
         .with_instances(2, 2)
         .with_release_before(),
@@ -190,6 +203,14 @@ pub(in crate::chaos) static ALL: [Scenario; 49] = [
     )
     .with_instances(2, 2)
     .with_settings(&amounts::SHORT),
+    Scenario::new(
+        "year",
+        "two years pass by months, and what is old by the services' own settings is forgotten",
+        amounts::let_years_pass,
+    )
+    .with_instances(2, 2)
+    .with_removals()
+    .with_clocks_that_jump(),
     Scenario::new(
         "backlog",
         "as many changes wait, and then messages, as memory would not hold",

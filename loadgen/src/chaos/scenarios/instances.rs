@@ -89,9 +89,24 @@ pub(super) fn scale(draw: &mut Draw) {
 pub(super) fn set_clocks_wrong(draw: &mut Draw) {
     for (side, (from, to)) in draw.episodes_of_sides(200..=1_000, 2_000..=4_000) {
         let who = draw.instance(side);
-        let seconds = draw.pick(5, &[30, 120]) * draw.pick(1, &[-1]);
+        let seconds = seconds_off(draw);
         draw.at(from, Fault::Kill(who));
         draw.at(to, Fault::Clock(who, seconds));
         draw.at(to, Fault::Start(who));
     }
+}
+
+/// While they run, the clock of one of them at a time jumps seconds to minutes ahead or back, and is right again later.
+pub(super) fn let_clocks_jump(draw: &mut Draw) {
+    for (side, (from, to)) in draw.episodes_of_sides(1_000..=4_000, 500..=2_500) {
+        let who = draw.instance(side);
+        let seconds = seconds_off(draw);
+        draw.at(from, Fault::Jump(who, seconds));
+        draw.at(to, Fault::Jump(who, 0));
+    }
+}
+
+/// How far a clock is off, ahead or behind.
+fn seconds_off(draw: &mut Draw) -> i32 {
+    draw.pick(5, &[30, 120]) * draw.pick(1, &[-1])
 }

@@ -1,10 +1,11 @@
 //! What may happen to a system: each scenario is a function that draws its plan. [`all`] lists them, and [`needs`] has what
-//! some of them need. The other files are by what is met: [`mixed`] has those that meet several things, and [`amounts`] what
-//! there is much of, or what goes again.
+//! some of them need. The other files are by what is met: [`mixed`] has those that meet several things, [`amounts`] what
+//! there is much of, or what goes again, and [`chores`] what goes on for longer.
 
 mod all;
 mod amounts;
 mod broker;
+mod chores;
 mod instances;
 mod mails;
 mod messages;
@@ -94,6 +95,8 @@ pub(super) struct Scenario {
     pub(super) is_upgraded: bool,
     /// Whether what a process stands on may be away when it is started.
     pub(super) may_start_late: bool,
+    /// Whether clocks of processes can jump while they run.
+    pub(super) clocks_jump: bool,
     /// Whether clients remove products, too.
     pub(super) removes: bool,
     /// Whether clients describe products at length, so that events differ in size.
@@ -120,6 +123,7 @@ impl Scenario {
             settings: &[],
             is_upgraded: false,
             may_start_late: false,
+            clocks_jump: false,
             removes: false,
             is_wordy: false,
             blames_nobody: false,
@@ -191,6 +195,10 @@ impl Scenario {
 
     const fn with_wrong_clocks(self) -> Self {
         Self { missing: needs::library, ..self }
+    }
+
+    const fn with_clocks_that_jump(self) -> Self {
+        Self { clocks_jump: true, ..self.with_wrong_clocks() }
     }
 }
 

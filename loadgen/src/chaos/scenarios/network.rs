@@ -1,5 +1,8 @@
 //! What happens to the network between the services and what they talk to.
 
+use std::ops::RangeInclusive;
+
+use super::super::client::PATIENCE_MS;
 use super::super::fault::{Fault, Link, Part};
 use super::super::load::ADJUSTED;
 use super::super::plan::Draw;
@@ -10,21 +13,22 @@ use crate::check::Side;
 
 /// Between a service and PostgreSQL.
 pub(super) fn to_postgres(draw: &mut Draw) {
-    trouble(draw, Part::Postgres);
+    trouble(draw, Part::Postgres, 500..=2_000);
 }
 
 /// Between a service and Kafka.
 pub(super) fn to_kafka(draw: &mut Draw) {
-    trouble(draw, Part::Kafka);
+    trouble(draw, Part::Kafka, 500..=2_000);
 }
 
-/// Between a service and who calls it: clients, and the other service.
+/// Between a service and who calls it: clients, and the other service. Clients that wait for an answer that was lost send
+/// nothing meanwhile, so they have given that up before the next one begins.
 pub(super) fn to_clients(draw: &mut Draw) {
-    trouble(draw, Part::Clients);
+    trouble(draw, Part::Clients, PATIENCE_MS + 500..=PATIENCE_MS + 2_000);
 }
 
-fn trouble(draw: &mut Draw, part: Part) {
-    for (side, (from, to)) in draw.episodes_of_sides(1_000..=4_000, 500..=2_000) {
+fn trouble(draw: &mut Draw, part: Part, pause_ms: RangeInclusive<u64>) {
+    for (side, (from, to)) in draw.episodes_of_sides(1_000..=4_000, pause_ms) {
         let link = Link { side, part };
         // A strike is over at once.
         if draw.within(1..=7) > 3 {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::super::chores::Chore;
 use super::super::fault::{
     BrokerFault, Fault, FileFault, Part, PostgresFault, TopicFault, Which, Who,
 };
@@ -66,11 +67,13 @@ fn met(fault: Fault, is_with_pile: bool) -> Option<Side> {
         Fault::Terminate(_) if is_with_pile => None,
         Fault::Kill(who)
         | Fault::KillAt(who, _)
+        | Fault::KillIn(who, ..)
         | Fault::KillInCheckpoint(who)
         | Fault::Terminate(who)
         | Fault::Upgrade(who)
         | Fault::Freeze(who)
-        | Fault::Clock(who, _) => Some(who.side),
+        | Fault::Clock(who, _)
+        | Fault::Jump(who, _) => Some(who.side),
         Fault::File(side, _) => Some(side),
         // Only one has something to tell.
         Fault::Weather(link, _) if matches!(link.part, Part::Mail | Part::Webhook) => None,
@@ -91,13 +94,41 @@ fn processes_are_killed_at_every_moment_of_both_services() {
             _ => {}
         }
     }
-    for side in [Side::Product, Side::Order] {
+    for side in Side::BOTH {
         for request in [Request::Commit, Request::Produce, Request::NoteOffsets] {
             for is_answered in [false, true] {
                 let moment = Moment { request, is_answered };
                 assert!(killed.contains(&(side, moment)), "{side}, {moment}");
             }
         }
+    }
+}
+
+#[test]
+fn all_longer_work_is_cut_off_at_each_service_that_has_a_part_in_it() {
+    for seed in 0..20 {
+        let (mut cut, mut untold) = (Vec::new(), BTreeSet::new());
+        for step in Plan::draw(named("kill-jobs"), seed, Duration::from_secs(60)).steps {
+            match step.fault {
+                Fault::KillIn(who, chore, point) => {
+                    assert!((1..=chore.updates()).contains(&point.update), "{chore}, {point}");
+                    cut.push((chore, who.side));
+                }
+                Fault::KillUnanswered(who, part) => {
+                    assert_eq!(who.side, Side::Product, "only that has something to tell");
+                    untold.insert(part);
+                }
+                _ => {}
+            }
+        }
+        let (first, later) = cut.split_first().unwrap();
+        assert_eq!(*first, (Chore::Resend, Side::Product));
+        assert!(!later.contains(first), "a flood comes once");
+        let later: BTreeSet<_> = later.iter().copied().collect();
+        let both = |chore| Side::BOTH.map(|side| (chore, side));
+        let expected = [Chore::Verify, Chore::Repair, Chore::Fill].into_iter().flat_map(both);
+        assert_eq!(later, expected.collect());
+        assert_eq!(untold, BTreeSet::from([Part::Mail, Part::Webhook]));
     }
 }
 
@@ -125,6 +156,36 @@ fn brokers_and_rows_hang_in_turn_and_others_are_looked_at_each_time() {
 }
 
 #[test]
+fn clocks_jump_by_seconds_and_by_minutes_both_ways() {
+    let steps = Plan::draw(named("clocks-jump"), 9, Duration::from_secs(600)).steps;
+    let seconds = |step: &Step| match step.fault {
+        Fault::Jump(_, seconds) => Some(seconds),
+        _ => None,
+    };
+    let drawn: BTreeSet<i32> = steps.iter().filter_map(seconds).collect();
+    assert_eq!(drawn, BTreeSet::from([-120, -30, -5, 0, 5, 30, 120]));
+}
+
+#[test]
+fn two_years_pass_most_of_them_by_months() {
+    for (seed, seconds) in [(1, 1), (2, 5), (3, 600)] {
+        let plan = Plan::draw(named("year"), seed, Duration::from_secs(seconds));
+        let passed = |step: &Step| match step.fault {
+            Fault::Pass(days) => Some(days),
+            _ => None,
+        };
+        let days: Vec<u32> = plan.steps.iter().filter_map(passed).collect();
+        let (last, months) = days.split_last().unwrap();
+        assert!(months.iter().all(|days| (29..=33).contains(days)), "{days:?}");
+        let of_months: u32 = months.iter().sum();
+        assert!(of_months > 365 && of_months + last > 730, "{days:?}");
+        let ended = plan.steps.iter().filter(|step| matches!(step.fault, Fault::Terminate(_)));
+        assert_eq!(ended.count(), 4, "{plan:?}");
+        assert!(plan.length < Duration::from_secs(2 * seconds + 30), "{plan:?}");
+    }
+}
+
+#[test]
 fn each_service_hears_older_and_newer_releases() {
     let steps = Plan::draw(named("mixed-envelopes"), 6, Duration::from_secs(60)).steps;
     let heard = |step: &Step| match step.fault {
@@ -132,7 +193,7 @@ fn each_service_hears_older_and_newer_releases() {
         _ => None,
     };
     let heard: Vec<_> = steps.iter().filter_map(heard).collect();
-    for side in [Side::Product, Side::Order] {
+    for side in Side::BOTH {
         for release in [Release::Older, Release::Newer] {
             assert!(heard.contains(&(side, release)), "{side}, {release}: {heard:?}");
         }
@@ -141,19 +202,26 @@ fn each_service_hears_older_and_newer_releases() {
 
 #[test]
 fn every_topic_is_limited_and_takes_as_much_as_others_again() {
-    let (mut limited, mut open) = (BTreeSet::new(), BTreeSet::new());
-    for step in Plan::draw(named("limit-lowered"), 4, Duration::from_secs(60)).steps {
-        match step.fault {
-            Fault::Topic(TopicFault::Limit { number, .. }) => {
-                limited.insert(number);
-                open.insert(number);
+    let limited = |seed, seconds| {
+        let (mut limited, mut open) = (BTreeSet::new(), BTreeSet::new());
+        for step in Plan::draw(named("limit-lowered"), seed, Duration::from_secs(seconds)).steps {
+            match step.fault {
+                Fault::Topic(TopicFault::Limit { number, .. }) => {
+                    limited.insert(number);
+                    assert!(open.insert(number));
+                }
+                Fault::Topic(TopicFault::Unlimit(number)) => assert!(open.remove(&number)),
+                _ => {}
             }
-            Fault::Topic(TopicFault::Unlimit(number)) => assert!(open.remove(&number)),
-            _ => {}
         }
-    }
-    assert_eq!(limited, (0..TOPICS.len()).collect());
-    assert!(open.is_empty());
+        assert!(open.is_empty());
+        limited
+    };
+    let all: BTreeSet<usize> = (0..TOPICS.len()).collect();
+    assert_eq!(limited(4, 60), all);
+    let short: Vec<_> = (0..20).map(|seed| limited(seed, 5)).collect();
+    assert!(short.iter().all(|limited| limited.contains(&0) && limited.len() == 2));
+    assert_eq!(short.into_iter().flatten().collect::<BTreeSet<_>>(), all);
 }
 
 #[test]
@@ -207,7 +275,11 @@ fn broker_of(step: &Step) -> Option<Which> {
 struct Down {
     ended: BTreeSet<Who>,
     frozen: BTreeSet<Who>,
+    /// Whose clock has jumped.
+    jumped: BTreeSet<Who>,
     brokers: BTreeSet<Which>,
+    /// Topics that take less than others.
+    limited: BTreeSet<usize>,
     /// Of the database server and its pooler, of topics, and of what services may do.
     others: BTreeSet<&'static str>,
 }
@@ -218,8 +290,13 @@ impl Down {
         let is_new = match fault {
             Fault::Kill(who)
             | Fault::KillAt(who, _)
+            | Fault::KillUnanswered(who, _)
             | Fault::KillInCheckpoint(who)
             | Fault::Terminate(who) => self.ended.insert(who),
+            Fault::KillIn(who, chore, _) => {
+                self.others.insert(chore.cut_off()) && self.ended.insert(who)
+            }
+            Fault::ChoreEnds(chore) => self.others.remove(chore.cut_off()) && self.ended.is_empty(),
             Fault::Upgrade(who) => !self.ended.contains(&who),
             Fault::File(side, FileFault::ReadOnly) => {
                 let is_there = self.ended.insert(Who { side, number: 1 });
@@ -232,6 +309,12 @@ impl Down {
             Fault::Freeze(who) => self.frozen.insert(who),
             Fault::Thaw(who) => self.frozen.remove(&who),
             Fault::Clock(who, _) => self.ended.contains(&who),
+            Fault::Jump(who, 0) => self.jumped.remove(&who),
+            // One at a time, and one that runs.
+            Fault::Jump(who, _) => {
+                let is_alone = self.jumped.is_empty() && !self.ended.contains(&who);
+                self.jumped.insert(who) && is_alone
+            }
             Fault::Postgres(Pg::Stop | Pg::Kill) => self.others.insert("server"),
             Fault::Postgres(Pg::Start | Pg::Promote) => self.others.remove("server"),
             Fault::Postgres(Pg::DiskFull { .. }) => self.others.insert("disk"),
@@ -262,8 +345,8 @@ impl Down {
                 self.others.insert("unread") && is_away
             }
             Fault::Topic(TopicFault::KeepAll(_)) => self.others.remove("unread"),
-            Fault::Topic(TopicFault::Limit { .. }) => self.others.insert("limit"),
-            Fault::Topic(TopicFault::Unlimit(_)) => self.others.remove("limit"),
+            Fault::Topic(TopicFault::Limit { number, .. }) => self.limited.insert(number),
+            Fault::Topic(TopicFault::Unlimit(number)) => self.limited.remove(&number),
             Fault::Revoke(..) => self.others.insert("rights"),
             Fault::Grant(..) => self.others.remove("rights"),
             Fault::Broker(which, BrokerFault::Start | BrokerFault::Thaw) => {
@@ -293,8 +376,7 @@ fn each_fault_meets_what_is_there_and_ends() {
             let mut down = Down::default();
             // These do not run at first.
             for number in scenario.instances + 1..=scenario.most {
-                let sides = [Side::Product, Side::Order];
-                down.ended.extend(sides.map(|side| Who { side, number }));
+                down.ended.extend(Side::BOTH.map(|side| Who { side, number }));
             }
             let at_first = down.ended.clone();
             for step in Plan::draw(scenario, seed, TIME).steps {
@@ -302,6 +384,7 @@ fn each_fault_meets_what_is_there_and_ends() {
             }
             assert_eq!(down.ended, at_first, "{}", scenario.name);
             assert!(down.frozen.is_empty() && down.brokers.is_empty(), "{}", scenario.name);
+            assert!(down.jumped.is_empty() && down.limited.is_empty(), "{}", scenario.name);
             assert!(down.others.is_empty(), "{}: {:?}", scenario.name, down.others);
         }
     }

@@ -15,6 +15,8 @@ const LIMITS: [u32; 3] = [400, 900, 1_400];
 pub(super) fn grow(draw: &mut Draw) {
     let from = draw.within(1_000..=5_000);
     draw.at(from, Fault::Topic(TopicFault::Grow));
+    // From then on they have more than is set.
+    draw.at(from, Fault::UnfitIsTold);
     draw.calm(NOTICED_MS);
 }
 
@@ -28,14 +30,18 @@ pub(super) fn make_anew(draw: &mut Draw) {
     draw.calm(NOTICED_MS);
 }
 
-/// They take less than some messages are large, one after the other, and then as much as before.
+/// They take less than some messages are large, one after the other, and then as much as before. At first the one of the
+/// events of products does so, too, which are never all small: answers are, where few come at a time.
 pub(super) fn limit(draw: &mut Draw) {
     let [first, others @ ..] = LIMITS;
-    let numbers = (0..TOPICS.len()).cycle().skip(draw.pick(0, &[1, 2, 3]));
-    for (number, (from, to)) in numbers.zip(draw.episodes(3_000..=6_000, 3_000..=6_000)) {
+    let mut numbers = (0..TOPICS.len()).cycle().skip(draw.pick(1, &[2, 3]));
+    let mut beside = Some(0);
+    for (from, to) in draw.episodes(3_000..=6_000, 3_000..=6_000) {
         let bytes = draw.pick(first, &others);
-        draw.at(from, Fault::Topic(TopicFault::Limit { number, bytes }));
-        draw.at(to, Fault::Topic(TopicFault::Unlimit(number)));
+        for number in numbers.next().into_iter().chain(beside.take()) {
+            draw.at(from, Fault::Topic(TopicFault::Limit { number, bytes }));
+            draw.at(to, Fault::Topic(TopicFault::Unlimit(number)));
+        }
     }
 }
 

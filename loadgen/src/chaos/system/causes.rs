@@ -17,6 +17,7 @@ use crate::chaos::messages::{self, Duplicator};
 use crate::chaos::rights::{self, Right};
 use crate::chaos::scenarios::KEPT;
 use crate::chaos::translations;
+use crate::chaos::waiting::wait_for;
 use crate::chaos::wire::Moment;
 use crate::chaos::witness::Witness;
 use crate::check::Side;
@@ -30,6 +31,20 @@ const LONG_CHARACTERS: usize = 960;
 
 /// How long all of a flood may take to give up.
 const FLOOD_DEADLINE: Duration = Duration::from_secs(180);
+
+/// How long both services may take to tell that topics do not fit: those that did are looked at each 30 s, and once more 10 s
+/// after that.
+const UNFIT_DEADLINE: Duration = Duration::from_secs(90);
+
+/// The pause of a key that nothing has.
+const PAUSED: &str = "/api/admin/v1/pauses/NOTHING";
+
+/// How long a line may take from a process to its log.
+const LINE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A clock that goes so far back, in seconds, or farther, has to be seen to do so; after less, a process that was held up may
+/// find it where it was.
+const FAR_BACK: i32 = -30;
 
 /// How long a moment may take to come at which a process is to be killed.
 const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
@@ -50,6 +65,9 @@ impl System {
         Ok(match fault {
             Fault::Kill(who) => self.processes.meet(who, Instance::kill, &mut self.tally)?,
             Fault::KillAt(who, moment) => self.kill_at(who, moment)?,
+            Fault::KillIn(who, chore, point) => self.kill_in(runtime, who, chore, point)?,
+            Fault::ChoreEnds(chore) => self.chore_ends(runtime, chore)?,
+            Fault::KillUnanswered(who, part) => self.kill_unanswered(runtime, who, part)?,
             Fault::KillInCheckpoint(who) => self.kill_in_checkpoint(who)?,
             Fault::Terminate(who) => {
                 self.processes.meet(who, Instance::terminate, &mut self.tally)?
@@ -61,7 +79,11 @@ impl System {
             Fault::Clock(who, seconds) => {
                 self.processes.get(who)?.set_clock(seconds).map(|()| 0)?
             }
-            Fault::Weather(link, weather) => self.network.be(link, weather).map(|()| 0)?,
+            Fault::Jump(who, seconds) => self.jump(runtime, who, seconds)?,
+            Fault::Weather(link, weather) => {
+                self.note_unhelpful(link.part, fault);
+                self.network.be(link, weather).map(|()| 0)?
+            }
             Fault::Strike(link, strike) => self.network.strike(link, strike)?,
             Fault::Lose(side, request, count) => {
                 let link = Link { side, part: request.part() };
@@ -71,15 +93,18 @@ impl System {
             Fault::File(side, fault) => self.suffer_in_file(side, fault)?,
             Fault::Broker(which, fault) => self.suffer_in_broker(which, fault)?,
             Fault::Topic(fault) => self.brokers.change(runtime, fault)?,
+            Fault::UnfitIsTold => self.unfit_is_told()?,
             Fault::OthersGoOn => self.others_go_on()?,
             Fault::Revoke(side, right) => self.revoke(side, right).map(|()| 0)?,
             Fault::Grant(side, right) => self.grant(side, right).map(|()| 0)?,
             Fault::Mail(manner) => {
                 self.network.turn(Part::Mail, fault.meets(), &mut self.tally);
+                self.note_unhelpful(Part::Mail, fault);
                 self.mails.be(manner).map(|()| 0)?
             }
             Fault::Webhook(welcome) => {
                 self.network.turn(Part::Webhook, fault.meets(), &mut self.tally);
+                self.note_unhelpful(Part::Webhook, fault);
                 self.webhook.be(welcome);
                 0
             }
@@ -107,6 +132,10 @@ impl System {
                 self.witness = Some(Witness::start(self.databases.urls(), KEPT));
                 0
             }
+            Fault::Pass(days) => self.let_days_pass(runtime, days)?,
+            Fault::Withdraw(products) => self.withdraw(runtime, products)?,
+            Fault::Discard => self.discard(runtime)?,
+            Fault::Release => self.end_quarantines(runtime).map(|()| 0)?,
         })
     }
 
@@ -146,6 +175,50 @@ impl System {
         }
     }
 
+    /// Lets the clock of a process jump; 1 if what it says shows that.
+    fn jump(&mut self, runtime: &Runtime, who: Who, seconds: i32) -> Result<u64> {
+        let instance = self.processes.get(who)?;
+        let said = instance.said();
+        instance.set_clock(seconds)?;
+        // Right again, it is as all are.
+        if seconds == 0 {
+            return Ok(0);
+        }
+        let from = SystemClock.now();
+        self.have_act(runtime, who)?;
+        let between = [from, SystemClock.now()];
+        let instance = self.processes.get(who)?;
+        let seen = eventually_blocking("a line of a clock that has jumped", LINE_DEADLINE, || {
+            if instance.shows_its_clock(said, between) { Ok(()) } else { Err("none") }
+        });
+        if seconds <= FAR_BACK {
+            self.ensure_timers_are_set_anew(who, said)?;
+        }
+        Ok(u64::from(seen.is_ok()))
+    }
+
+    /// Looks whether a process has seen that its clock went back. Nothing else would show that its timers stand still: the other
+    /// process of its service does its work until the clock is there again.
+    fn ensure_timers_are_set_anew(&mut self, who: Who, said: usize) -> Result<()> {
+        let instance = self.processes.get(who)?;
+        let seen = eventually_blocking("timers that are set anew", LINE_DEADLINE, || {
+            if instance.has_seen_it_go_back(said) { Ok(()) } else { Err("none") }
+        });
+        if let Err(error) = seen {
+            self.tally.complain(format!("{who} has not seen its clock go back: {error:#}"));
+        }
+        Ok(())
+    }
+
+    /// Has a process do for an operator what changes nothing, which it logs.
+    fn have_act(&self, runtime: &Runtime, who: Who) -> Result<()> {
+        let address = self.addresses.of(who.side).get(who.number.saturating_sub(1));
+        let called = (who.side, address.context("there is no such process")?.as_str());
+        let reason = json!({ "reason": "a trial" });
+        self.ask_at(runtime, called, Method::PUT, PAUSED, reason)?;
+        self.ask_at(runtime, called, Method::DELETE, PAUSED, Value::Null).map(drop)
+    }
+
     /// Kills a process while its database is written, if that comes.
     fn kill_in_checkpoint(&mut self, who: Who) -> Result<u64> {
         let has_come = self.databases.files()?.wait_for_checkpoint(who.side)?;
@@ -155,6 +228,17 @@ impl System {
         }
         let is_in_it = self.databases.files()?.is_half_done(who.side)?;
         Ok(self.tally.note(who, killed).min(u64::from(has_come && is_in_it)))
+    }
+
+    /// Waits until both services have an alert of topics that do not fit; returns how many do.
+    fn unfit_is_told(&mut self) -> Result<u64> {
+        let mut looks = self.look()?;
+        let told =
+            wait_for("two alerts of topics", UNFIT_DEADLINE, || looks.unfit(), |told| *told == 2);
+        Ok(told.unwrap_or_else(|error| {
+            self.tally.complain(format!("topics do not fit, and not both tell so: {error:#}"));
+            0
+        }))
     }
 
     fn revoke(&mut self, side: Side, right: Right) -> Result<()> {
@@ -191,7 +275,7 @@ impl System {
 
     fn pile_messages_up(&mut self) -> Result<u64> {
         self.more_time += DRAIN_PACE * self.backlog;
-        messages::pile_up(&self.brokers.servers(), usize::try_from(self.backlog)?)
+        messages::pile_up(&self.brokers.servers(), self.backlog)
     }
 
     /// Kills a process when this moment comes, and says so if it does not.
@@ -207,7 +291,7 @@ impl System {
         Ok(self.tally.note(who, killed).min(u64::from(has_come)))
     }
 
-    fn quarantine(&mut self, runtime: &Runtime, products: u32) -> Result<()> {
+    pub(super) fn quarantine(&mut self, runtime: &Runtime, products: u32) -> Result<()> {
         for sku in (0..products).map(adjusted) {
             let path = format!("/api/admin/v1/quarantine/{sku}");
             let body = json!({ "reason": "a trial" });
@@ -221,12 +305,9 @@ impl System {
     fn flood(&mut self, runtime: &Runtime, products: u32) -> Result<()> {
         self.databases.server()?.refuse_flood(products)?;
         self.ledger.take(load::flood(runtime, &self.addresses, products, "")?);
-        let mut looks = self.look()?;
-        eventually_blocking("a whole flood that gave up", FLOOD_DEADLINE, || {
-            match looks.exhausted() {
-                Ok(count) if count >= u64::from(products) => Ok(()),
-                other => Err(other),
-            }
-        })
+        let (mut looks, all) = (self.look()?, u64::from(products));
+        let look = || looks.exhausted();
+        wait_for("a whole flood that gave up", FLOOD_DEADLINE, look, |many| *many >= all)?;
+        Ok(())
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use common::clock::{Clock, SystemClock};
 use engine::outbox::{partition_of, shard_of};
-use stockloop_tests::poll::eventually_blocking;
 
 use super::System;
 use crate::chaos::fault::{BrokerFault, Which};
 use crate::chaos::load::adjusted;
 use crate::chaos::readers::PARTITIONS;
+use crate::chaos::waiting::wait_for;
 
 /// How long it may take until something arrives beside what hangs: a group may have lost its coordinator, and a batch of
 /// answers waits for a partition once.
@@ -46,15 +46,14 @@ impl System {
         let Hung(partitions) = self.hung.take().context("nothing hangs")?;
         let since = SystemClock.now();
         let mut looks = self.look()?;
-        let arrived = eventually_blocking("changes beside what hangs", GO_ON_DEADLINE, || {
-            match looks.arrived_beside(since, &partitions) {
-                Ok([product, order]) if product > 0 && order > 0 => Ok(product + order),
-                other => Err(other.map_err(|error| format!("{error:#}"))),
+        let look = || looks.arrived_beside(since, &partitions);
+        let of_both = |arrived: &[u64; 2]| arrived.iter().all(|many| *many > 0);
+        match wait_for("changes beside what hangs", GO_ON_DEADLINE, look, of_both) {
+            Ok([product, order]) => Ok(product + order),
+            Err(error) => {
+                self.tally.complain(format!("what hangs keeps others from going on: {error:#}"));
+                Ok(0)
             }
-        });
-        Ok(arrived.unwrap_or_else(|error| {
-            self.tally.complain(format!("what hangs keeps others from going on: {error:#}"));
-            0
-        }))
+        }
     }
 }

@@ -1,15 +1,20 @@
 //! Both services with all that they stand on: real processes on a real PostgreSQL, or with files of SQLite, and a real Apache
-//! Kafka, with a proxy on each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it, and
-//! [`hanging`] that of which a part hangs. It has the [`processes`], the [`network`] between, the [`failovers`] of the databases
-//! and a [`tally`] of what came of all.
+//! Kafka, with a proxy on each way from a service to one of those. [`start`] makes it, [`causes`] is what faults do to it,
+//! [`hanging`] that of which a part hangs, [`chores`] and [`unanswered`] that of which something is cut off, and [`months`]
+//! those that pass. It has the [`processes`], the [`network`] between, the [`recipients`] of what is told, the [`failovers`] of
+//! the databases and a [`tally`] of what came of all.
 
 mod causes;
+mod chores;
 mod failovers;
 mod hanging;
+mod months;
 mod network;
 mod processes;
+mod recipients;
 mod start;
 mod tally;
+mod unanswered;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use common::clock::Timestamp;
+use common::clock::{Clock, SystemClock, Timestamp};
 use hyper::Method;
 use serde_json::Value;
 use stockloop_tests::smtp::{Mail, Manner, SmtpSink};
@@ -28,16 +33,18 @@ use self::hanging::Hung;
 use self::network::Network;
 use self::processes::Processes;
 use self::tally::Tally;
+use super::aging::Aging;
 use super::brokers::Brokers;
+use super::chores::Chore;
 use super::client::{Asked, Client, Reply};
 use super::databases::{Databases, ISOLATED, LOST};
 use super::fault::{
     COPIES, DEAD_LETTERS, DEADLOCKS, FORGOTTEN, Fault, GAVE_UP, IN_NEW_PARTITIONS, LOST_RACES,
-    REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED, WITHOUT_ROOM,
+    Part, REMOVALS, TAKEN_BACK, TOO_LARGE, TRANSLATED, WITHOUT_ROOM,
 };
 use super::http_server::HttpServer;
 use super::ledger::Ledger;
-use super::load::{Addresses, Setbacks};
+use super::load::{Addresses, Rest, Setbacks};
 use super::looks::Looks;
 use super::mending;
 use super::messages::Duplicator;
@@ -56,6 +63,9 @@ const ASK_DEADLINE: Duration = Duration::from_secs(60);
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// So often it is looked at the most, in the time that a backlog may take.
+const LOOKS: u32 = 1_000;
+
 /// How often it is told what still waits.
 const TELL: Duration = Duration::from_secs(5);
 
@@ -71,6 +81,8 @@ pub(super) struct System {
     processes: Processes,
     duplicator: Option<Duplicator>,
     witness: Option<Witness>,
+    /// What has been seen of what goes with the months, if any pass.
+    aging: Option<Aging>,
     network: Network,
     brokers: Brokers,
     databases: Databases,
@@ -86,10 +98,17 @@ pub(super) struct System {
     more_time: Duration,
     seed: u64,
     failovers: Failovers,
+    rest: Rest,
     /// Since when a service lacks a right, and how many requests its broker had refused by then.
     revoked: Option<(Timestamp, u64)>,
     /// What hangs, if something does.
     hung: Option<Hung>,
+    /// What was cut off and has not come to its end: what it is known by.
+    chores: BTreeMap<Chore, String>,
+    /// What was taken, by whom it is told, though whoever sent it has not heard so: it has to come again.
+    unanswered: Vec<(Part, String)>,
+    /// What was wrong last with those who are told, or with the network to them.
+    unhelpful: BTreeMap<Part, Fault>,
     pub(super) tally: Tally,
     /// What an operator changed.
     pub(super) ledger: Ledger,
@@ -112,6 +131,18 @@ impl System {
         body: Value,
     ) -> Result<Value> {
         let address = self.addresses.of(side).first().context("there is no process")?;
+        self.ask_at(runtime, (side, address.as_str()), method, path, body)
+    }
+
+    /// The same of the process of a service that is called here.
+    fn ask_at(
+        &self,
+        runtime: &Runtime,
+        (side, address): (Side, &str),
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Result<Value> {
         let asked = Asked { method, path: path.to_owned(), body, key: None };
         let (began, mut client) = (Instant::now(), Client::default());
         loop {
@@ -146,10 +177,8 @@ impl System {
         let without_room = self.processes.without_room() + self.databases.without_room();
         self.tally.note_met([(WITHOUT_ROOM, without_room)]);
         self.processes.heal(&mut self.tally)?;
-        for sku in std::mem::take(&mut self.quarantined) {
-            let path = format!("/api/admin/v1/quarantine/{sku}");
-            self.ask(runtime, Side::Order, Method::DELETE, &path, Value::Null)?;
-        }
+        self.be_told_after_all(runtime)?;
+        self.end_quarantines(runtime)?;
         if !self.failovers.lost_times().is_empty() {
             match mending::mend(self, runtime) {
                 Ok(()) => self.failovers.end(),
@@ -161,8 +190,18 @@ impl System {
         Ok(())
     }
 
+    /// Lets order-service take what it refused.
+    fn end_quarantines(&mut self, runtime: &Runtime) -> Result<()> {
+        for sku in std::mem::take(&mut self.quarantined) {
+            let path = format!("/api/admin/v1/quarantine/{sku}");
+            self.ask(runtime, Side::Order, Method::DELETE, &path, Value::Null)?;
+        }
+        Ok(())
+    }
+
     /// Notes of what faults met what only the databases and the brokers know, once all is at rest.
     pub(super) fn note_met_in(&mut self, looks: &mut Looks) -> Result<()> {
+        self.ensure_repeated()?;
         let unreadable = looks.dead_letters()?;
         self.tally.note_met([
             (GAVE_UP, looks.exhausted()?),
@@ -203,7 +242,8 @@ impl System {
                 println!("{:8.3} s  still waits: {waiting:?}", began.elapsed().as_secs_f64());
                 told += TELL;
             }
-            thread::sleep(LOOK);
+            // A look into a long backlog holds up those who work it off.
+            thread::sleep(LOOK.max(self.more_time / LOOKS));
         }
     }
 
@@ -239,12 +279,36 @@ impl System {
 
     /// The effects that there are, or were where they are forgotten.
     pub(super) fn effects(&mut self, looks: &mut Looks) -> Result<BTreeMap<String, u64>> {
+        if let Some(aging) = self.aging.take() {
+            return self.effects_of_months(aging, looks);
+        }
         let Some(witness) = self.witness.take() else { return looks.effects() };
         let seen = witness.finish()?;
         self.tally.note_met([(FORGOTTEN, seen.gone)]);
-        let too_soon = seen.too_soon.iter().take(FIRST);
-        too_soon.for_each(|words| self.tally.complain(format!("forgotten too soon: {words}")));
+        self.tell_of_what_went_too_soon(&seen.too_soon);
         Ok(seen.effects())
+    }
+
+    /// The same where months have passed.
+    fn effects_of_months(
+        &mut self,
+        mut aging: Aging,
+        looks: &mut Looks,
+    ) -> Result<BTreeMap<String, u64>> {
+        aging.look(looks, self.time())?;
+        self.tell_of_what_went_too_soon(aging.too_soon());
+        Ok(aging.effects())
+    }
+
+    fn tell_of_what_went_too_soon(&mut self, too_soon: &[String]) {
+        for words in too_soon.iter().take(FIRST) {
+            self.tally.complain(format!("forgotten too soon: {words}"));
+        }
+    }
+
+    /// The time by the services' clocks.
+    fn time(&self) -> Timestamp {
+        SystemClock.now().after(self.processes.passed())
     }
 
     /// So many answered changes are gone, and may be.
@@ -256,6 +320,7 @@ impl System {
     pub(super) fn judged(&self) -> Arguments {
         let databases = self.databases.urls().map(Into::into);
         let arguments = Arguments::settled(databases, self.brokers.servers(), self.catcher.url());
+        let arguments = arguments.ahead_by(self.processes.passed());
         // What is kept for so short has gone by then, as it may.
         if self.tally.counts(FORGOTTEN) { arguments.kept_for(KEPT) } else { arguments }
     }
@@ -263,6 +328,11 @@ impl System {
     /// What clients are told of databases that come back as they were before.
     pub(super) fn setbacks(&self) -> Setbacks {
         self.failovers.setbacks()
+    }
+
+    /// When clients rest.
+    pub(super) fn rest(&self) -> Rest {
+        self.rest.clone()
     }
 
     /// When changes were answered that may have been taken back.

@@ -91,6 +91,21 @@ impl Network {
         }
     }
 
+    /// Whether somebody came to a part since it behaves as it does, and is done with it.
+    pub(super) fn was_called(&self, part: Part) -> bool {
+        self.ways_to(part).any(Proxy::was_called)
+    }
+
+    /// Whether pieces of a link met a bad network since [`Network::take_troubled`] was asked last.
+    pub(super) fn is_troubled(&self, link: Link) -> bool {
+        self.ways(link).is_ok_and(|ways| ways.iter().any(Proxy::is_troubled))
+    }
+
+    /// How many that were.
+    pub(super) fn take_troubled(&self, link: Link) -> Result<u64> {
+        Ok(self.ways(link)?.iter().map(Proxy::take_troubled).sum())
+    }
+
     fn ways(&self, link: Link) -> Result<&[Proxy]> {
         let ways = self.proxies.get(&link).map(Vec::as_slice);
         ways.with_context(|| format!("nothing is between {link}"))

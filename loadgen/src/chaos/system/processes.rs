@@ -1,6 +1,7 @@
 //! The processes of both services, started and ended as whoever supervises them would.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
 
@@ -20,6 +21,8 @@ pub(super) struct Processes {
     may_start_late: bool,
     /// Those that are.
     started_late: BTreeSet<Who>,
+    /// How much time has passed for them beside that of this machine.
+    passed: Duration,
 }
 
 impl Processes {
@@ -31,6 +34,7 @@ impl Processes {
             releases: releases.clone(),
             may_start_late: scenario.may_start_late,
             started_late: BTreeSet::new(),
+            passed: Duration::ZERO,
         }
     }
 
@@ -47,7 +51,7 @@ impl Processes {
             let before = before.context("say where the last release is: --old-programs DIR")?;
             Instance::of_another_release(before.of(who.side), places, bind)?
         } else {
-            Instance::new(self.releases.this.of(who.side), places, bind)
+            Instance::new(self.releases.this.of(who.side), places, bind)?
         };
         self.instances.insert(who, instance);
         Ok(())
@@ -111,7 +115,8 @@ impl Processes {
         if let Some(error) = failed.filter(is_wrong) {
             tally.complain(format!("{who}: it did not come up at once: {error:#}"));
         }
-        if has_wrong_clock {
+        // Where time has passed for all of them, the clock that is ahead is the right one.
+        if has_wrong_clock && self.passed.is_zero() {
             tally.meet(WRONG_CLOCKS, 1);
         }
         Ok(())
@@ -155,14 +160,32 @@ impl Processes {
         Ok(self.instances.len() as u64)
     }
 
+    /// So much time passes for all of them, whether they run or not.
+    pub(super) fn let_pass(&mut self, time: Duration) -> Result<()> {
+        self.passed += time;
+        let right = self.right_clock()?;
+        self.instances.values_mut().try_for_each(|instance| instance.set_clock_right(right))
+    }
+
+    /// How much has passed so.
+    pub(super) const fn passed(&self) -> Duration {
+        self.passed
+    }
+
+    /// So many seconds a clock is ahead that is right.
+    fn right_clock(&self) -> Result<i32> {
+        Ok(i32::try_from(self.passed.as_secs())?)
+    }
+
     /// Lets all go on that run when all is well, with the right time.
     pub(super) fn heal(&mut self, tally: &mut Tally) -> Result<()> {
         self.started_late.clear();
+        let right = self.right_clock()?;
         for (who, instance) in &mut self.instances {
             // First: whoever has ended can't go on.
             let ended = instance.take_end();
             instance.thaw()?;
-            let is_right = instance.set_clock_right();
+            let is_right = instance.set_clock_right(right);
             for error in ended.into_iter().chain(is_right.err()) {
                 tally.complain(format!("{who}: {error:#}"));
             }

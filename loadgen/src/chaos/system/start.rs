@@ -1,5 +1,6 @@
 //! How a system is made, and what is in it at first.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::chaos::databases::Databases;
 use crate::chaos::fault::{Link, Part, REMOVALS, Who};
 use crate::chaos::instance::{Places, Relay, Releases};
 use crate::chaos::ledger::Ledger;
-use crate::chaos::load::{Addresses, products};
+use crate::chaos::load::{Addresses, Rest, products};
 use crate::chaos::rights;
 use crate::chaos::scenarios::{Cluster, Scenario, Store};
 use crate::chaos::webhook::Receiver;
@@ -46,6 +47,7 @@ impl System {
             processes: Processes::new(scenario, releases),
             duplicator: None,
             witness: None,
+            aging: None,
             network: Network::default(),
             brokers,
             databases,
@@ -58,8 +60,12 @@ impl System {
             more_time: Duration::ZERO,
             seed,
             failovers: Failovers::default(),
+            rest: Rest::default(),
             revoked: None,
             hung: None,
+            chores: BTreeMap::new(),
+            unanswered: Vec::new(),
+            unhelpful: BTreeMap::new(),
             tally: Tally::default(),
             ledger: Ledger::default(),
         };
@@ -110,6 +116,7 @@ impl System {
             peer: peer.clone(),
             mail_port: mail,
             webhook_port: webhook,
+            clocks_jump: scenario.clocks_jump,
             settings: scenario.settings,
         })
     }
