@@ -14,8 +14,8 @@ use crate::system::load::{Load, OPENING};
 use crate::system::random::Random;
 use crate::system::{DEADLINE, RealParts, TestService, TestSystem};
 
-const BY_LOG: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "log");
-const BY_TABLE: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "table");
+pub(crate) const BY_LOG: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "log");
+pub(crate) const BY_TABLE: (&str, &str) = ("STOCKLOOP__OUTBOX__RELAY", "table");
 
 /// However far behind a slot is, it is read on from.
 const READS_ON: (&str, &str) = ("STOCKLOOP__OUTBOX__LOG_KEPT_BYTES", "1000000000000");
@@ -378,7 +378,7 @@ async fn wait_until(product: &TestService, what: &str, sql: &str, expected: i64)
 
 /// Puts in one product after the other until the log brings one: a new slot waits for every transaction on the server, so
 /// a load may be over before it can be read.
-async fn until_more_comes_by_log(product: &TestService, name: &str, before: u64) {
+pub(crate) async fn until_more_comes_by_log(product: &TestService, name: &str, before: u64) {
     let mut made = 0;
     eventually("a change to come by the log", DEADLINE, async || {
         made += 1;

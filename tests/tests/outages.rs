@@ -8,12 +8,16 @@ use stockloop_tests::kafka::KafkaBroker;
 use stockloop_tests::poll::eventually;
 use stockloop_tests::postgres::PostgresServer;
 use stockloop_tests::real;
+use tokio::time::timeout;
 
 use crate::system::load::Load;
 use crate::system::random::Random;
 use crate::system::{DEADLINE, PARTITIONS, RealParts, TestService, TestSystem, http_client};
 
 const CHANGES: usize = 1_500;
+
+/// `TimeoutStopSec` of the units in `deploy/systemd`.
+const PATIENCE_OF_SYSTEMD: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_copys_database_goes_away() {
@@ -85,6 +89,24 @@ async fn the_broker_goes_away() {
     println!("both stopped within {:?} without a broker", begun.elapsed());
     system.start_both();
     kafka.start_again().expect("it starts");
+    assert_all_well(system, load).await;
+}
+
+/// Nobody answers whoever leaves its groups.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_end_while_the_broker_is_frozen() {
+    let Some(parts) = RealParts::shared("broker_frozen") else { return };
+    let Some(kafka) = real::available("Kafka", KafkaBroker::start_private()) else { return };
+    let mut system = TestSystem::on("broker_frozen", RealParts { kafka: &kafka, ..parts }).await;
+    let mut load = load(&system).await;
+    load.reached(CHANGES / 3).await;
+    kafka.pause().expect("it can be frozen");
+    load.finished().await;
+    timeout(PATIENCE_OF_SYSTEMD, system.stop_both())
+        .await
+        .expect("they end before they are killed");
+    kafka.resume().expect("it can go on");
+    system.start_both();
     assert_all_well(system, load).await;
 }
 

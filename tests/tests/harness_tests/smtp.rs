@@ -83,6 +83,17 @@ fn a_lost_answer_leaves_the_mail_there() {
 }
 
 #[test]
+fn a_held_mail_is_there_and_its_sender_waits_in_vain() {
+    let sink = SmtpSink::start().unwrap();
+    sink.be(Manner::Hold).unwrap();
+    assert!(patient(&sink, Duration::from_secs(1)).send(&mail("taken?")).is_err());
+    assert_eq!(sink.mails().len(), 1);
+    sink.be(Manner::Accept).unwrap();
+    transport(&sink).send(&mail("taken")).unwrap();
+    assert_eq!(sink.mails().len(), 2);
+}
+
+#[test]
 fn a_silent_server_is_given_up() {
     let sink = SmtpSink::start().unwrap();
     sink.be(Manner::Silent).unwrap();

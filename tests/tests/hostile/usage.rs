@@ -26,11 +26,3 @@ impl Usage {
         Self { memory: self.memory.max(other.memory), files: self.files.max(other.files) }
     }
 }
-
-/// Files that this process may open.
-pub(super) fn files_allowed() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").expect("the kernel tells limits");
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let files = files.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    files.unwrap_or(usize::MAX)
-}

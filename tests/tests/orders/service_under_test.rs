@@ -91,7 +91,7 @@ impl ServiceUnderTest {
     /// The messages of all that is open, as the relay would send them.
     pub(crate) async fn messages(&self) -> Vec<Record> {
         let rows = self.open_events().await;
-        rows.into_iter().map(|(open, event)| record(self.message(open, event))).collect()
+        rows.into_iter().map(|(open, event)| self.message(open, event).into()).collect()
     }
 
     fn message(&self, open: OpenRow, event: EventRow) -> Message {
@@ -118,7 +118,7 @@ impl ServiceUnderTest {
 
     fn ack_batch(&self, acks: Vec<Ack>) -> Record {
         let (id, now) = (self.env.event_id(), self.env.now());
-        record(AckBatch { acks }.to_message(id, now, self.name, "acks", 0).unwrap())
+        AckBatch { acks }.to_message(id, now, self.name, "acks", 0).unwrap().into()
     }
 
     /// Receives answers.
@@ -198,16 +198,6 @@ fn parts(
         signing: Signing::default(),
     };
     (env, outbox, inbox, settler)
-}
-
-fn record(message: Message) -> Record {
-    let header = |(name, value): (&str, String)| (name.to_owned(), value.into_bytes());
-    Record {
-        topic: message.topic,
-        headers: message.headers.into_iter().map(header).collect(),
-        payload: Some(message.payload),
-        ..Record::default()
-    }
 }
 
 pub(crate) const START: Timestamp = Timestamp::from_micros(1_291_191_960_000_000);

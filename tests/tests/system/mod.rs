@@ -66,7 +66,7 @@ pub(crate) struct TestSystem {
     pub(crate) order: TestService,
     pub(crate) mails: SmtpSink,
     pub(crate) topics: Topics,
-    _broker: Option<EmbeddedBroker>,
+    broker: Option<EmbeddedBroker>,
     _folder: TempDir,
 }
 
@@ -179,8 +179,16 @@ impl TestSystem {
             order: TestService::new(order_service::SERVICE, order, &settings.order_url),
             mails,
             topics: Topics::new(settings),
-            _broker: broker,
+            broker,
             _folder: folder,
+        }
+    }
+
+    /// Makes a topic that none of the services makes.
+    pub(crate) async fn create_topic(&self, topic: &str) {
+        match &self.broker {
+            Some(broker) => broker.create_topic(topic, PARTITIONS).expect("a topic can be made"),
+            None => self.topics.create(topic, PARTITIONS).await,
         }
     }
 

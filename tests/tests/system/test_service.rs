@@ -91,7 +91,7 @@ impl TestService {
     }
 
     /// Starts it anew as it ran before, with these settings in its file from now on.
-    pub(super) async fn restart_also(&mut self, toml: &str) {
+    pub(crate) async fn restart_also(&mut self, toml: &str) {
         let was_child = matches!(self.instance, Some(Instance::Child(_)));
         self.stop().await;
         self.also(toml);
