@@ -1,8 +1,9 @@
 //! Whether what receives messages can receive them: a state per consumer, with what the broker said.
 //!
 //! A client tells each error once, and an idle consumer receives nothing, so an error stands until something disproves
-//! it: a message, the client's own statistics (it is in its group and reads), or both after it was made anew. One that
-//! says nothing at all is not asked for messages.
+//! it: a message, the client's own statistics (it is in its group and reads), or both after it was made anew. What the
+//! statistics say themselves only they disprove: a message tells nothing of the partitions that it does not come from.
+//! One that says nothing at all is not asked for messages.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,6 +34,18 @@ pub enum Heals {
     Anew,
     /// One that is made anew and stays well: it may have taken another's place, which takes it back.
     Lasting,
+}
+
+/// What the statistics of a client say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// It is in its group, and reads the partitions that it has there.
+    Receives,
+    /// It waits for the broker.
+    Waits,
+    /// It waits for itself: it does not begin to read a partition that it has, or does not end with one that it gives back.
+    /// That is soon over, or never.
+    Stuck,
 }
 
 /// A consumer as it is reported.
@@ -106,6 +119,8 @@ struct Known {
     comes_back: bool,
     /// Since when its statistics say that it does not receive.
     apart: Option<Timestamp>,
+    /// Since when they say that it waits for itself.
+    stuck: Option<Timestamp>,
     /// What the client said last of a fault that passes by itself.
     said: Option<String>,
     /// Looks in a row at which it was in its group and read, with no trouble since.
@@ -120,7 +135,7 @@ struct Known {
     renewed: Option<(Timestamp, u32)>,
 }
 
-/// Not receiving for less than this is a rebalance, or a broker that restarts.
+/// Not receiving for less than this is a rebalance, or a broker that restarts; for longer, who waits for itself is made anew.
 const JOINING: Duration = Duration::from_secs(15);
 
 /// Looks in a row that prove that a consumer is well; errors come sooner than a second look.
@@ -199,27 +214,32 @@ impl ConsumerState {
         }
     }
 
-    /// What the statistics of `client` say: whether it is in its group and reads what is assigned to it.
-    pub fn looked(&self, client: u32, receives: bool) {
+    /// What the statistics of `client` say.
+    pub fn looked(&self, client: u32, look: Look) {
         let (now, mut known) = (self.0.env.now(), self.known());
         if known.client != client {
             return;
         }
         known.seen = Some(now);
-        if receives {
-            known.apart = None;
+        // A clock that was set back begins anew.
+        let since = |noted: Option<Timestamp>| noted.map_or(now, |noted| noted.min(now));
+        known.apart = (look != Look::Receives).then(|| since(known.apart));
+        known.stuck = (look == Look::Stuck).then(|| since(known.stuck));
+        if look == Look::Receives {
             if known.is_well(now) {
                 self.up(&mut known);
             }
             return;
         }
         known.is_not_well();
-        // A clock that was set back begins anew.
-        let since = known.apart.map_or(now, |since| since.min(now));
-        known.apart = Some(since);
-        if known.unproven.is_none() && now.since(since) >= JOINING {
+        if known.unproven.is_none()
+            && let Some(since) = known.apart_for_long(now)
+        {
             let said = known.said.clone();
             self.down(&mut known, since, APART, said);
+        }
+        if known.stuck.is_some_and(|since| now.since(since) >= JOINING) {
+            known.unproven = known.unproven.max(Some(Heals::Anew));
         }
     }
 
@@ -227,15 +247,19 @@ impl ConsumerState {
     pub fn received(&self) {
         let (now, mut known) = (self.0.env.now(), self.known());
         known.seen = Some(now);
-        if known.status != ConsumerStatus::Up && !known.comes_back {
+        if known.status != ConsumerStatus::Up
+            && !known.comes_back
+            && known.apart_for_long(now).is_none()
+        {
             self.up(&mut known);
         }
     }
 
     /// The number of the client that is to take the place of the one that there is, when it is time for that.
     pub fn renew(&self) -> Option<u32> {
-        let (now, mut known) = (self.0.env.now(), self.known());
+        let mut known = self.known();
         let ConsumerStatus::Down { since, .. } = known.status else { return None };
+        let now = self.0.env.now();
         if known.unproven < Some(Heals::Anew) {
             return None;
         }
@@ -248,7 +272,7 @@ impl ConsumerState {
         known.renewed = Some((now, times + 1));
         known.client += 1;
         // The new one meets it again, or it is over.
-        known.unproven = None;
+        (known.unproven, known.stuck) = (None, None);
         known.is_not_well();
         Some(known.client)
     }
@@ -279,9 +303,10 @@ impl ConsumerState {
             let Member { consumer, topic, group, .. } = &*self.0;
             tracing::info!(consumer, topic, group, "messages are received again");
         }
-        let Known { well, well_since, seen, client, renewed, .. } = *known;
-        let status = ConsumerStatus::Up;
-        *known = Known { status, well, well_since, seen, client, renewed, ..Known::default() };
+        let Known { apart, stuck, well, well_since, seen, client, renewed, .. } = *known;
+        let rest =
+            Known { apart, stuck, well, well_since, seen, client, renewed, ..Known::default() };
+        *known = Known { status: ConsumerStatus::Up, ..rest };
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -304,6 +329,11 @@ impl Known {
             self.renewed = None;
         }
         self.well >= PROOF && (lasts || !self.comes_back)
+    }
+
+    /// Since when its statistics say that it does not receive, if that is no rebalance any more.
+    fn apart_for_long(&self, now: Timestamp) -> Option<Timestamp> {
+        self.apart.filter(|since| now.since(*since) >= JOINING)
     }
 
     fn is_not_well(&mut self) {
@@ -338,17 +368,17 @@ mod tests {
     #[test]
     fn an_idle_consumer_is_up_once_it_reads_and_a_rebalance_is_no_fault() {
         let (state, clock) = consumer();
-        state.looked(0, true);
+        state.looked(0, Look::Receives);
         assert_eq!(state.report().status, ConsumerStatus::Unknown, "one look proves nothing");
-        state.looked(0, true);
+        state.looked(0, Look::Receives);
         assert!(is_up(&state));
-        state.looked(0, false);
+        state.looked(0, Look::Waits);
         clock.advance(JOINING - Duration::from_secs(1));
-        state.looked(0, false);
+        state.looked(0, Look::Waits);
         assert!(is_up(&state), "a rebalance");
         clock.advance(Duration::from_secs(1));
         state.heard(0, "coordinator load in progress");
-        state.looked(0, false);
+        state.looked(0, Look::Waits);
         let fault = state.report().fault().unwrap();
         assert!(
             fault.contains("not in its group") && fault.contains("load in progress"),
@@ -356,8 +386,8 @@ mod tests {
         );
         let ConsumerStatus::Down { since, .. } = state.report().status else { return };
         assert_eq!(since, "2026-01-05T12:00:00Z".parse().unwrap(), "since it was apart");
-        state.looked(0, true);
-        state.looked(0, true);
+        state.looked(0, Look::Receives);
+        state.looked(0, Look::Receives);
         assert!(is_up(&state) && state.renew().is_none());
     }
 
@@ -369,11 +399,11 @@ mod tests {
         assert_eq!(fault, "its password is wrong (SASL authentication error); mend it");
         clock.advance(Duration::from_secs(600));
         assert_eq!(state.renew(), None, "the client tries again by itself");
-        state.looked(0, true);
+        state.looked(0, Look::Receives);
         state.failed(0, REFUSED, "once more");
-        state.looked(0, true);
+        state.looked(0, Look::Receives);
         assert!(!is_up(&state), "two looks in a row");
-        state.looked(0, true);
+        state.looked(0, Look::Receives);
         assert!(is_up(&state));
     }
 
@@ -381,27 +411,74 @@ mod tests {
     fn a_fault_that_the_group_does_not_show_needs_a_message_or_a_new_client() {
         let (state, clock) = consumer();
         state.failed(0, DENIED, "Topic authorization failed");
-        (0..5).for_each(|_| state.looked(0, true));
+        (0..5).for_each(|_| state.looked(0, Look::Receives));
         assert!(!is_up(&state), "in the group, and still not allowed to read");
         assert_eq!(state.renew(), None, "not at once");
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), Some(1));
         assert_eq!(state.renew(), None);
-        (0..5).for_each(|_| state.looked(0, true));
+        (0..5).for_each(|_| state.looked(0, Look::Receives));
         assert!(!is_up(&state), "the word of the former client");
-        state.looked(1, true);
+        state.looked(1, Look::Receives);
         state.failed(1, DENIED, "Topic authorization failed");
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), None, "twice as long");
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), Some(2));
         state.failed(1, DENIED, "late");
-        state.looked(2, true);
-        state.looked(2, true);
+        state.looked(2, Look::Receives);
+        state.looked(2, Look::Receives);
         assert!(is_up(&state));
         state.failed(2, DENIED, "again");
         state.received();
         assert!(is_up(&state), "a message proves all");
+    }
+
+    #[test]
+    fn a_message_proves_nothing_of_partitions_that_do_not_come() {
+        let (state, clock) = consumer();
+        for look in [Look::Waits, Look::Stuck] {
+            state.looked(0, look);
+            clock.advance(JOINING - Duration::from_secs(1));
+            state.received();
+            state.looked(0, look);
+            assert!(is_up(&state), "a rebalance: {look:?}");
+            clock.advance(Duration::from_secs(1));
+            state.looked(0, look);
+            state.received();
+            assert!(state.report().fault().unwrap().contains("not all of its"), "{look:?}");
+            state.looked(0, Look::Receives);
+            state.received();
+            assert!(is_up(&state) || look == Look::Stuck, "its word is no longer believed");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_itself_is_made_anew_and_who_waits_for_the_broker_is_not() {
+        let (state, clock) = consumer();
+        let looks = |client: u32, look: Look, lasts: Duration| {
+            state.looked(client, look);
+            clock.advance(lasts);
+            state.looked(client, look);
+            state.received();
+        };
+        looks(0, Look::Waits, JOINING * 10);
+        assert_eq!(state.renew(), None, "a new one would wait for the same");
+        looks(0, Look::Stuck, JOINING - Duration::from_secs(1));
+        assert_eq!(state.renew(), None, "the broker may be slow");
+        looks(0, Look::Waits, Duration::ZERO);
+        looks(0, Look::Stuck, JOINING - Duration::from_secs(1));
+        assert_eq!(state.renew(), None, "once more from the beginning");
+        clock.advance(Duration::from_secs(1));
+        state.looked(0, Look::Stuck);
+        assert_eq!(state.renew(), Some(1));
+        looks(1, Look::Stuck, JOINING - Duration::from_secs(1));
+        assert_eq!(state.renew(), None, "the new one has its time as well");
+        clock.advance(RENEW_FIRST);
+        state.looked(1, Look::Stuck);
+        assert_eq!(state.renew(), Some(2));
+        looks(2, Look::Receives, Duration::from_secs(5));
+        assert!(is_up(&state));
     }
 
     #[test]
@@ -415,8 +492,8 @@ mod tests {
         assert!(report.fault().unwrap().contains("at one batch"), "{report:?}");
         let ConsumerStatus::Down { since, .. } = report.status else { return };
         assert_eq!(since, "2026-01-05T12:00:00Z".parse().unwrap(), "since it was heard of last");
-        state.looked(0, true);
-        state.looked(0, true);
+        state.looked(0, Look::Receives);
+        state.looked(0, Look::Receives);
         assert!(is_up(&state));
         clock.advance(SILENT);
         assert!(!is_up(&state));
@@ -433,12 +510,12 @@ mod tests {
         clock.advance(SILENT);
         assert!(!is_up(&state), "it has said nothing for as long");
         state.received();
-        state.looked(0, false);
+        state.looked(0, Look::Waits);
         clock.set_back(Duration::from_secs(3_600));
-        state.looked(0, false);
+        state.looked(0, Look::Waits);
         assert!(is_up(&state));
         clock.advance(JOINING);
-        state.looked(0, false);
+        state.looked(0, Look::Waits);
         assert!(state.report().fault().unwrap().contains("not in its group"));
     }
 
@@ -454,7 +531,7 @@ mod tests {
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), Some(1));
         for _ in 0..12 {
-            state.looked(1, true);
+            state.looked(1, Look::Receives);
             state.received();
             assert!(!is_up(&state), "the other one may come back");
             clock.advance(Duration::from_secs(5));
@@ -468,7 +545,7 @@ mod tests {
         assert_eq!(state.renew(), Some(3));
         for _ in 0..14 {
             assert!(!is_up(&state));
-            state.looked(3, true);
+            state.looked(3, Look::Receives);
             clock.advance(Duration::from_secs(5));
         }
         assert!(is_up(&state), "for longer than the other one waits");

@@ -48,6 +48,14 @@ impl EmbeddedBroker {
             .map_err(KafkaError::during("a partition's leader can't be changed"))
     }
 
+    /// Has it not answer where partitions begin, the next so many times, as one does that is no longer the coordinator.
+    #[cfg(test)]
+    pub fn refuse_to_say_where_to_begin(&self, times: usize) {
+        use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+        let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_COORDINATOR;
+        self.cluster.request_errors(RDKafkaApiKey::OffsetFetch, &vec![refused; times]);
+    }
+
     /// Has it refuse to commit offsets, the next so many times, as one does while a group's members change.
     #[cfg(test)]
     pub fn refuse_commits(&self, times: usize) {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::telemetry::{BrokerState, ConsumerState, Heals, Trouble};
+use common::telemetry::{BrokerState, ConsumerState, Heals, Look, Trouble};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
+use rdkafka::statistics::Partition;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Statistics, TopicPartitionList};
 
@@ -98,6 +99,11 @@ impl Held {
         }
     }
 
+    /// All of them.
+    fn all(&self) -> BTreeSet<i32> {
+        self.partitions().keys().copied().collect()
+    }
+
     fn give(&self, given: BTreeSet<i32>) {
         let assignment = self.assignments.fetch_add(1, Ordering::Relaxed) + 1;
         let holding = |partition| (partition, Holding { assignment, ..Holding::default() });
@@ -154,7 +160,7 @@ impl ClientContext for Membership {
         for partition in partitions.into_iter().flat_map(|partitions| partitions.values()) {
             self.held.committed(partition.partition, partition.committed_offset);
         }
-        self.state.looked(self.client, receives(&statistics, self.state.topic()));
+        self.state.looked(self.client, look(&statistics, self.state.topic(), &self.held.all()));
     }
 }
 
@@ -181,18 +187,36 @@ impl Membership {
     }
 }
 
-/// Whether a client is in its group, and reads the partitions of `topic` that it has there.
-fn receives(statistics: &Statistics, topic: &str) -> bool {
-    let is_in = |group: &rdkafka::statistics::ConsumerGroup| {
-        group.state == "up" && group.join_state == "steady"
+/// What a client that has the partitions `held` of `topic` does.
+///
+/// When a broker answers the question where a new assignment begins by an error, librdkafka 2.12.1 asks no more, and asks
+/// nothing of later assignments either: its partitions stay "queried" for good (`rdkafka_assignment.c`). In the group all
+/// is well then, so only what the client does not begin shows it.
+fn look(statistics: &Statistics, topic: &str, held: &BTreeSet<i32>) -> Look {
+    let Some(group) = statistics.cgrp.as_ref().filter(|group| group.state == "up") else {
+        return Look::Waits;
     };
-    let partitions =
-        statistics.topics.get(topic).into_iter().flat_map(|one| one.partitions.values());
-    statistics.cgrp.as_ref().is_some_and(is_in) && !partitions.into_iter().any(waits)
+    let partitions = statistics.topics.get(topic).map(|topic| &topic.partitions);
+    let has_begun = |partition: &i32| {
+        partitions.and_then(|partitions| partitions.get(partition)).is_some_and(has_begun)
+    };
+    match group.join_state.as_str() {
+        "wait-unassign-to-complete" | "wait-incr-unassign-to-complete" => Look::Stuck,
+        "steady" if !held.iter().all(has_begun) => Look::Stuck,
+        "steady" if !partitions.into_iter().flat_map(|all| all.values()).any(waits) => {
+            Look::Receives
+        }
+        _ => Look::Waits,
+    }
+}
+
+/// Whether the client has begun to read a partition, or asks where to.
+fn has_begun(partition: &Partition) -> bool {
+    !matches!(partition.fetch_state.as_str(), "none" | "stopping" | "stopped")
 }
 
 /// Whether a partition is the client's, and nothing comes from it: there may be nobody who answers.
-fn waits(partition: &rdkafka::statistics::Partition) -> bool {
+fn waits(partition: &Partition) -> bool {
     match partition.fetch_state.as_str() {
         // It asks where to begin to read.
         "offset-query" | "offset-wait" | "validate-epoch-wait" => true,
@@ -271,7 +295,7 @@ mod tests {
     use super::*;
     use rdkafka::ClientConfig;
     use rdkafka::consumer::Consumer as _;
-    use rdkafka::statistics::{ConsumerGroup, Partition, Topic};
+    use rdkafka::statistics::{ConsumerGroup, Topic};
 
     #[test]
     fn what_was_taken_away_is_done_no_more_though_it_was_given_back() {
@@ -379,26 +403,47 @@ mod tests {
     #[test]
     fn a_client_receives_where_it_is_in_its_group_and_knows_where_to_read() {
         let led_by = |leader: i32, state: &str, join: &str, fetch: &str| {
-            let group = ConsumerGroup {
-                state: state.to_owned(),
-                join_state: join.to_owned(),
-                ..ConsumerGroup::default()
-            };
-            let fetch_state = fetch.to_owned();
-            let partition = Partition { fetch_state, leader, ..Partition::default() };
-            let topic = Topic { partitions: [(0, partition)].into(), ..Topic::default() };
-            let topics = [("t".to_owned(), topic)].into();
-            receives(&Statistics { cgrp: Some(group), topics, ..Statistics::default() }, "t")
+            let held = (fetch != "none").then_some(0).into_iter().collect();
+            look(&statistics(leader, state, join, fetch), "t", &held)
         };
         let of = |state: &str, join: &str, fetch: &str| led_by(1, state, join, fetch);
-        assert!(of("up", "steady", "active"));
-        assert!(of("up", "steady", "none"), "another member has them");
-        assert!(!of("query-coord", "steady", "active"), "its coordinator is lost");
-        assert!(!of("up", "wait-join", "none"));
-        assert!(!of("up", "steady", "offset-query"));
-        assert!(!led_by(-1, "up", "steady", "active"), "its partition has no leader");
-        assert!(led_by(-1, "up", "steady", "none"), "that is another member's trouble");
-        assert!(!receives(&Statistics::default(), "t"));
+        assert_eq!(of("up", "steady", "active"), Look::Receives);
+        assert_eq!(of("up", "steady", "none"), Look::Receives, "another member has them");
+        assert_eq!(of("query-coord", "steady", "active"), Look::Waits, "its coordinator is lost");
+        assert_eq!(of("up", "wait-join", "none"), Look::Waits);
+        assert_eq!(of("up", "steady", "offset-query"), Look::Waits);
+        assert_eq!(led_by(-1, "up", "steady", "active"), Look::Waits, "there is no leader");
+        assert_eq!(led_by(-1, "up", "steady", "none"), Look::Receives, "not its trouble");
+        assert_eq!(look(&Statistics::default(), "t", &[].into()), Look::Waits);
+    }
+
+    #[test]
+    fn a_client_that_does_not_begin_or_does_not_end_is_stuck() {
+        let of = |join: &str, fetch: &str, held: &[i32]| {
+            look(&statistics(1, "up", join, fetch), "t", &held.iter().copied().collect())
+        };
+        for fetch in ["none", "stopping", "stopped"] {
+            assert_eq!(of("steady", fetch, &[0]), Look::Stuck, "{fetch}");
+            assert_eq!(of("steady", fetch, &[]), Look::Receives, "{fetch}: it is given back");
+            assert_eq!(of("wait-sync", fetch, &[0]), Look::Waits, "{fetch}: members change");
+        }
+        assert_eq!(of("steady", "active", &[0, 1]), Look::Stuck, "it knows nothing of another");
+        assert_eq!(of("wait-incr-unassign-to-complete", "active", &[0]), Look::Stuck);
+        let lost = statistics(1, "wait-coord", "steady", "none");
+        assert_eq!(look(&lost, "t", &[0].into()), Look::Waits, "for its coordinator");
+    }
+
+    /// Of a client in such a group, with one partition.
+    fn statistics(leader: i32, state: &str, join: &str, fetch: &str) -> Statistics {
+        let group = ConsumerGroup {
+            state: state.to_owned(),
+            join_state: join.to_owned(),
+            ..ConsumerGroup::default()
+        };
+        let partition = Partition { fetch_state: fetch.to_owned(), leader, ..Partition::default() };
+        let topic = Topic { partitions: [(0, partition)].into(), ..Topic::default() };
+        let topics = [("t".to_owned(), topic)].into();
+        Statistics { cgrp: Some(group), topics, ..Statistics::default() }
     }
 
     #[test]

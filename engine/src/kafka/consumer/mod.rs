@@ -188,6 +188,8 @@ impl Consumer {
 
     /// A message, if one comes within a while.
     async fn look_once(&self) -> Option<Record> {
+        // Also while messages come: another of its partitions may need it.
+        self.renew_if_due(self.inner());
         if let Some(record) = self.take_aside() {
             return Some(record);
         }
@@ -207,7 +209,6 @@ impl Consumer {
             }
             Err(_quiet) => {}
         }
-        self.renew_if_due(inner);
         None
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use common::clock::ManualClock;
 use common::config::SignatureRequirement;
-use common::telemetry::SignedMessage;
+use common::env::Env;
+use common::telemetry::{Heals, SignedMessage, Trouble};
 
 use super::*;
 use crate::kafka::{
@@ -11,6 +13,8 @@ use crate::kafka::{
 };
 
 const TOPIC: &str = "events";
+
+const FAILED: Trouble = Trouble { problem: "it failed", advice: "", heals: Heals::Lasting };
 
 const ONE: BatchLimits = BatchLimits::new(1, Duration::from_millis(1));
 
@@ -24,8 +28,18 @@ fn message(n: usize) -> Message {
     }
 }
 
+/// What is known of a broker, by a clock of its own.
+fn broker_state() -> (ManualClock, BrokerState) {
+    let clock = ManualClock::at("2026-01-05T12:00:00Z".parse().unwrap());
+    (clock.clone(), BrokerState::new(Env::seeded(Arc::new(clock), 1)))
+}
+
 /// A broker with these many messages, and a consumer of them.
 async fn consumer_of(messages: usize) -> (EmbeddedBroker, Consumer) {
+    consumer_with(BrokerState::default(), messages).await
+}
+
+async fn consumer_with(state: BrokerState, messages: usize) -> (EmbeddedBroker, Consumer) {
     let broker = EmbeddedBroker::start().unwrap();
     broker.create_topic(TOPIC, 1).unwrap();
     let settings = settings_for_tests(broker.brokers(), TOPIC, 1);
@@ -33,7 +47,7 @@ async fn consumer_of(messages: usize) -> (EmbeddedBroker, Consumer) {
     let messages: Vec<Message> = (0..messages).map(message).collect();
     let sent = producer.send_all(&messages).await;
     assert!(sent.iter().all(Result::is_ok), "{sent:?}");
-    let consumer = Consumer::subscribe(&settings, "g", TOPIC, BrokerState::default()).unwrap();
+    let consumer = Consumer::subscribe(&settings, "g", TOPIC, state).unwrap();
     (broker, consumer)
 }
 
@@ -74,6 +88,40 @@ fn a_group_is_left_in_a_thread_that_may_wait() {
         release.send(()).unwrap();
         busy.await.unwrap().unwrap();
     });
+}
+
+/// librdkafka asks once, and takes no for an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_not_told_where_to_begin_begins_all_the_same() {
+    let (clock, state) = broker_state();
+    let (broker, consumer) = consumer_with(state, 1).await;
+    broker.refuse_to_say_where_to_begin(1);
+    let first = consumer.inner();
+    let goes_fast = async {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            clock.advance(LOOK * 3);
+        }
+    };
+    let batch = tokio::select! {
+        batch = first_batch(&consumer, ONE) => batch,
+        () = goes_fast => unreachable!("it goes on"),
+    };
+    assert_eq!(batch[0].offset, 0);
+    assert!(!Arc::ptr_eq(&first, &consumer.inner()), "the first client was told at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_to_be_made_anew_is_also_while_messages_come() {
+    let (clock, state) = broker_state();
+    let (_broker, consumer) = consumer_with(state, 2).await;
+    assert_eq!(first_batch(&consumer, ONE).await[0].offset, 0);
+    let first = consumer.inner();
+    consumer.state.failed(0, FAILED, "for good");
+    clock.advance(Duration::from_secs(60));
+    // It was not committed, so the new client gets it again.
+    assert_eq!(first_batch(&consumer, ONE).await[0].offset, 0);
+    assert!(!Arc::ptr_eq(&first, &consumer.inner()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
