@@ -24,6 +24,9 @@ pub use crate::scratch::{
 
 const TAIL_LINES: usize = 40;
 
+/// How long a program may take to stand still.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Gives up, for a program and for good, what root may do beyond others.
 const NO_RIGHTS: [&str; 3] = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"];
 
@@ -201,6 +204,19 @@ fn limit(pid: u32, resource: &str, most: &str) -> anyhow::Result<()> {
     run(Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]))
 }
 
+/// What the kernel says that a process or a thread does, by its folder in `/proc`: `R`, `S`, `T`, …; none: it is gone.
+pub fn state(folder: &Path) -> Option<char> {
+    let stat = fs::read_to_string(folder.join("stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// The threads of a process that do not stand still, and what they do.
+fn moving_threads(pid: u32) -> Vec<(PathBuf, char)> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let states = threads.filter_map(|thread| Some((thread.path(), state(&thread.path())?)));
+    states.filter(|(_, state)| !matches!(state, 'T' | 't' | 'Z' | 'X')).collect()
+}
+
 /// A running child; dropped, it is killed together with what it started.
 #[derive(Debug)]
 pub struct Child {
@@ -241,9 +257,16 @@ impl Child {
         self.wait_for_exit(deadline)
     }
 
-    /// Stops the program where it stands, as a frozen machine does, until [`Child::resume`].
+    /// Stops the program where it stands, as a frozen machine does, until [`Child::resume`]: none of its threads does anything
+    /// once this returns.
     pub fn pause(&self) -> anyhow::Result<()> {
-        self.signal("STOP")
+        self.signal("STOP")?;
+        // Whoever sends a signal does not wait for its effect: a thread that waits for a processor goes on until it has one.
+        let what = format!("all threads of {} to stand still", self.name);
+        eventually_blocking(&what, STOP_DEADLINE, || match moving_threads(self.pid) {
+            moving if moving.is_empty() => Ok(()),
+            moving => Err(moving),
+        })
     }
 
     /// Lets a paused program go on.

@@ -6,18 +6,16 @@ use std::time::Duration;
 
 use stockloop_tests::disk::SmallDisk;
 use stockloop_tests::poll::eventually_blocking;
-use stockloop_tests::process::{Launch, spawn};
+use stockloop_tests::process::{Launch, spawn, state};
 
 const DEADLINE: Duration = Duration::from_secs(120);
+const BUSY: &str = "HARNESS_BUSY";
+const BUSY_THREADS: usize = 12;
 const REPORT: &str = "HARNESS_VICTIM_REPORT";
 
 /// Whether a process still does anything: one that only waits to be reaped doesn't.
 fn runs(pid: &str) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
-        return false;
-    };
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    !matches!(state, Some('Z' | 'X'))
+    !matches!(state(&Path::new("/proc").join(pid)), None | Some('Z' | 'X'))
 }
 
 fn wait_until_gone(pid: &str) {
@@ -83,6 +81,43 @@ fn a_paused_child_does_nothing_until_resumed() {
     assert_eq!(child.line("two"), None);
     child.resume().unwrap();
     child.wait_for_line("two", DEADLINE).unwrap();
+}
+
+/// More threads than processors, so that some wait for one when the signal comes.
+#[test]
+fn a_pause_is_over_all_threads_when_it_returns() {
+    let mut busy = Launch::new(std::env::current_exe().unwrap())
+        .args(["--exact", "harness_tests::process::busy", "--include-ignored", "--nocapture"])
+        .env(BUSY, "1")
+        .spawn()
+        .unwrap();
+    busy.wait_for_line("all are at it", DEADLINE).unwrap();
+    let tasks = format!("/proc/{}/task", busy.pid());
+    for _ in 0..10 {
+        busy.pause().unwrap();
+        let threads = fs::read_dir(&tasks).unwrap();
+        let states: Vec<_> = threads.map(|thread| state(&thread.unwrap().path())).collect();
+        assert!(states.len() > BUSY_THREADS, "{states:?}");
+        assert!(states.iter().all(|state| *state == Some('T')), "{states:?}");
+        busy.resume().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "run in a process of its own by the test before it, which stops and ends that process"]
+fn busy() {
+    if std::env::var_os(BUSY).is_none() {
+        return;
+    }
+    for _ in 0..BUSY_THREADS {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop()
+            }
+        });
+    }
+    println!("all are at it");
+    std::thread::sleep(Duration::from_secs(60));
 }
 
 #[test]
