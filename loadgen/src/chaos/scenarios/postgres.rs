@@ -87,13 +87,11 @@ pub(super) fn lose_races(draw: &mut Draw) {
     }
 }
 
-/// The pooler is killed, or all sessions behind it are ended.
+/// All sessions behind the pooler are ended, and a while later it is killed.
 pub(super) fn trouble_pooler(draw: &mut Draw) {
-    for (from, to) in draw.episodes(200..=2_000, 1_000..=3_000) {
-        draw.at(from, Fault::Postgres(PostgresFault::KillPooler));
-        draw.at(to, Fault::Postgres(PostgresFault::StartPooler));
-    }
-    for (from, _) in draw.episodes(0..=0, 1_000..=4_000) {
+    for (from, to) in draw.episodes(400..=3_000, 1_000..=3_000) {
         draw.at(from, Fault::Postgres(PostgresFault::EndSessions));
+        draw.at(from + (to - from) / 2, Fault::Postgres(PostgresFault::KillPooler));
+        draw.at(to, Fault::Postgres(PostgresFault::StartPooler));
     }
 }

@@ -49,6 +49,9 @@ const FAR_BACK: i32 = -30;
 /// How long a moment may take to come at which a process is to be killed.
 const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How often a process is killed in a checkpoint until one is not over.
+const CHECKPOINTS: u32 = 4;
+
 impl System {
     /// Lets it happen.
     pub(in crate::chaos) fn suffer(&mut self, runtime: &Runtime, fault: Fault) -> Result<()> {
@@ -219,15 +222,27 @@ impl System {
         self.ask_at(runtime, called, Method::DELETE, PAUSED, Value::Null).map(drop)
     }
 
-    /// Kills a process while its database is written, if that comes.
+    /// Kills a process while its database is written, if that comes; again where that was over just before it died.
     fn kill_in_checkpoint(&mut self, who: Who) -> Result<u64> {
-        let has_come = self.databases.files()?.wait_for_checkpoint(who.side)?;
-        let killed = self.processes.get(who)?.kill();
-        if !has_come {
-            self.tally.complain(format!("{who}: there was no checkpoint"));
+        for tries in 1..=CHECKPOINTS {
+            let has_come = self.databases.files()?.wait_for_checkpoint(who.side)?;
+            let killed = self.processes.get(who)?.kill();
+            let killed = self.tally.note(who, killed);
+            if !has_come {
+                // Later, clients may have nothing more to write.
+                if tries == 1 {
+                    self.tally.complain(format!("{who}: there was no checkpoint"));
+                }
+                break;
+            }
+            if self.databases.files()?.is_half_done(who.side)? {
+                return Ok(killed);
+            }
+            if tries < CHECKPOINTS {
+                self.processes.start(who, &mut self.tally)?;
+            }
         }
-        let is_in_it = self.databases.files()?.is_half_done(who.side)?;
-        Ok(self.tally.note(who, killed).min(u64::from(has_come && is_in_it)))
+        Ok(0)
     }
 
     /// Waits until both services have an alert of topics that do not fit; returns how many do.
