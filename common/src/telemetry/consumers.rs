@@ -36,15 +36,15 @@ pub enum Heals {
     Lasting,
 }
 
-/// What the statistics of a client say of it.
+/// How a client stands, by its statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub enum Standing {
     /// It is in its group, and reads the partitions that it has there.
     Receives,
     /// It waits for the broker.
     Waits,
-    /// It waits for itself: it does not begin to read a partition that it has, or does not end with one that it gives back.
-    /// That is soon over, or never.
+    /// It waits for itself, or for what a broker does not answer: it does not begin to read a partition that it has, or does
+    /// not end with one that it gives back. That is soon over, or never.
     Stuck,
 }
 
@@ -70,9 +70,9 @@ pub enum ConsumerStatus {
     /// Not known yet: it has not joined its group.
     #[default]
     Unknown,
-    /// It is in its group and reads, or a message came.
+    /// It is in its group and reads, or a message came and nothing is known against it.
     Up,
-    /// It receives nothing.
+    /// It receives nothing, or not from all of its partitions.
     Down {
         /// Since when.
         #[schema(value_type = String, format = DateTime)]
@@ -135,7 +135,7 @@ struct Known {
     renewed: Option<(Timestamp, u32)>,
 }
 
-/// Not receiving for less than this is a rebalance, or a broker that restarts; for longer, who waits for itself is made anew.
+/// Not receiving for less than this is a rebalance, or a broker that restarts.
 const JOINING: Duration = Duration::from_secs(15);
 
 /// Looks in a row that prove that a consumer is well; errors come sooner than a second look.
@@ -152,6 +152,12 @@ const APART: Trouble = Trouble {
     problem: "it is not in its group, or reads not all of its partitions",
     advice: "check the broker that coordinates the group, and the leaders of the topic's partitions",
     heals: Heals::ByItself,
+};
+
+const STUCK: Trouble = Trouble {
+    problem: "it does not begin to read all of its partitions",
+    advice: "it is made anew by itself; if it comes again, check the broker that coordinates the group",
+    heals: Heals::Anew,
 };
 
 const BUSY: Trouble = Trouble {
@@ -214,8 +220,8 @@ impl ConsumerState {
         }
     }
 
-    /// What the statistics of `client` say.
-    pub fn looked(&self, client: u32, look: Look) {
+    /// How `client` stands now.
+    pub fn looked(&self, client: u32, standing: Standing) {
         let (now, mut known) = (self.0.env.now(), self.known());
         if known.client != client {
             return;
@@ -223,23 +229,17 @@ impl ConsumerState {
         known.seen = Some(now);
         // A clock that was set back begins anew.
         let since = |noted: Option<Timestamp>| noted.map_or(now, |noted| noted.min(now));
-        known.apart = (look != Look::Receives).then(|| since(known.apart));
-        known.stuck = (look == Look::Stuck).then(|| since(known.stuck));
-        if look == Look::Receives {
+        known.apart = (standing != Standing::Receives).then(|| since(known.apart));
+        known.stuck = (standing == Standing::Stuck).then(|| since(known.stuck));
+        if standing == Standing::Receives {
             if known.is_well(now) {
                 self.up(&mut known);
             }
             return;
         }
         known.is_not_well();
-        if known.unproven.is_none()
-            && let Some(since) = known.apart_for_long(now)
-        {
-            let said = known.said.clone();
-            self.down(&mut known, since, APART, said);
-        }
-        if known.stuck.is_some_and(|since| now.since(since) >= JOINING) {
-            known.unproven = known.unproven.max(Some(Heals::Anew));
+        if known.unproven.is_none() {
+            self.tell_if_apart(&mut known, now);
         }
     }
 
@@ -247,12 +247,24 @@ impl ConsumerState {
     pub fn received(&self) {
         let (now, mut known) = (self.0.env.now(), self.known());
         known.seen = Some(now);
-        if known.status != ConsumerStatus::Up
-            && !known.comes_back
-            && known.apart_for_long(now).is_none()
-        {
+        if known.status == ConsumerStatus::Up || known.comes_back {
+            return;
+        }
+        known.unproven = None;
+        if !self.tell_if_apart(&mut known, now) {
             self.up(&mut known);
         }
+    }
+
+    /// Tells what the statistics say against it, if that is no rebalance any more. Returns whether it is so.
+    fn tell_if_apart(&self, known: &mut Known, now: Timestamp) -> bool {
+        let Some(since) = known.apart.filter(|since| now.since(*since) >= JOINING) else {
+            return false;
+        };
+        let trouble = if known.is_stuck(now) { STUCK } else { APART };
+        let said = known.said.clone();
+        self.down(known, since, trouble, said);
+        true
     }
 
     /// The number of the client that is to take the place of the one that there is, when it is time for that.
@@ -260,7 +272,7 @@ impl ConsumerState {
         let mut known = self.known();
         let ConsumerStatus::Down { since, .. } = known.status else { return None };
         let now = self.0.env.now();
-        if known.unproven < Some(Heals::Anew) {
+        if known.unproven < Some(Heals::Anew) && !known.is_stuck(now) {
             return None;
         }
         let (last, times) = known.renewed.unwrap_or((since, 0));
@@ -293,7 +305,7 @@ impl ConsumerState {
         };
         if is_news {
             let Member { consumer, topic, group, .. } = &*self.0;
-            tracing::warn!(consumer, topic, group, problem, reason, advice, "nothing is received");
+            tracing::warn!(consumer, topic, group, problem, reason, advice, "not all is received");
         }
         known.status = ConsumerStatus::Down { since, problem, advice, reason };
     }
@@ -331,9 +343,9 @@ impl Known {
         self.well >= PROOF && (lasts || !self.comes_back)
     }
 
-    /// Since when its statistics say that it does not receive, if that is no rebalance any more.
-    fn apart_for_long(&self, now: Timestamp) -> Option<Timestamp> {
-        self.apart.filter(|since| now.since(*since) >= JOINING)
+    /// Whether it waits for itself, and has done so for too long.
+    fn is_stuck(&self, now: Timestamp) -> bool {
+        self.stuck.is_some_and(|since| now.since(since) >= JOINING)
     }
 
     fn is_not_well(&mut self) {
@@ -368,17 +380,17 @@ mod tests {
     #[test]
     fn an_idle_consumer_is_up_once_it_reads_and_a_rebalance_is_no_fault() {
         let (state, clock) = consumer();
-        state.looked(0, Look::Receives);
+        state.looked(0, Standing::Receives);
         assert_eq!(state.report().status, ConsumerStatus::Unknown, "one look proves nothing");
-        state.looked(0, Look::Receives);
+        state.looked(0, Standing::Receives);
         assert!(is_up(&state));
-        state.looked(0, Look::Waits);
+        state.looked(0, Standing::Waits);
         clock.advance(JOINING - Duration::from_secs(1));
-        state.looked(0, Look::Waits);
+        state.looked(0, Standing::Waits);
         assert!(is_up(&state), "a rebalance");
         clock.advance(Duration::from_secs(1));
         state.heard(0, "coordinator load in progress");
-        state.looked(0, Look::Waits);
+        state.looked(0, Standing::Waits);
         let fault = state.report().fault().unwrap();
         assert!(
             fault.contains("not in its group") && fault.contains("load in progress"),
@@ -386,8 +398,8 @@ mod tests {
         );
         let ConsumerStatus::Down { since, .. } = state.report().status else { return };
         assert_eq!(since, "2026-01-05T12:00:00Z".parse().unwrap(), "since it was apart");
-        state.looked(0, Look::Receives);
-        state.looked(0, Look::Receives);
+        state.looked(0, Standing::Receives);
+        state.looked(0, Standing::Receives);
         assert!(is_up(&state) && state.renew().is_none());
     }
 
@@ -399,11 +411,11 @@ mod tests {
         assert_eq!(fault, "its password is wrong (SASL authentication error); mend it");
         clock.advance(Duration::from_secs(600));
         assert_eq!(state.renew(), None, "the client tries again by itself");
-        state.looked(0, Look::Receives);
+        state.looked(0, Standing::Receives);
         state.failed(0, REFUSED, "once more");
-        state.looked(0, Look::Receives);
+        state.looked(0, Standing::Receives);
         assert!(!is_up(&state), "two looks in a row");
-        state.looked(0, Look::Receives);
+        state.looked(0, Standing::Receives);
         assert!(is_up(&state));
     }
 
@@ -411,23 +423,23 @@ mod tests {
     fn a_fault_that_the_group_does_not_show_needs_a_message_or_a_new_client() {
         let (state, clock) = consumer();
         state.failed(0, DENIED, "Topic authorization failed");
-        (0..5).for_each(|_| state.looked(0, Look::Receives));
+        (0..5).for_each(|_| state.looked(0, Standing::Receives));
         assert!(!is_up(&state), "in the group, and still not allowed to read");
         assert_eq!(state.renew(), None, "not at once");
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), Some(1));
         assert_eq!(state.renew(), None);
-        (0..5).for_each(|_| state.looked(0, Look::Receives));
+        (0..5).for_each(|_| state.looked(0, Standing::Receives));
         assert!(!is_up(&state), "the word of the former client");
-        state.looked(1, Look::Receives);
+        state.looked(1, Standing::Receives);
         state.failed(1, DENIED, "Topic authorization failed");
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), None, "twice as long");
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), Some(2));
         state.failed(1, DENIED, "late");
-        state.looked(2, Look::Receives);
-        state.looked(2, Look::Receives);
+        state.looked(2, Standing::Receives);
+        state.looked(2, Standing::Receives);
         assert!(is_up(&state));
         state.failed(2, DENIED, "again");
         state.received();
@@ -436,48 +448,68 @@ mod tests {
 
     #[test]
     fn a_message_proves_nothing_of_partitions_that_do_not_come() {
-        let (state, clock) = consumer();
-        for look in [Look::Waits, Look::Stuck] {
-            state.looked(0, look);
+        for (standing, told) in
+            [(Standing::Waits, "reads not all of its"), (Standing::Stuck, "does not begin")]
+        {
+            let (state, clock) = consumer();
+            state.looked(0, standing);
             clock.advance(JOINING - Duration::from_secs(1));
             state.received();
-            state.looked(0, look);
-            assert!(is_up(&state), "a rebalance: {look:?}");
+            state.looked(0, standing);
+            assert!(is_up(&state), "a rebalance: {standing:?}");
             clock.advance(Duration::from_secs(1));
-            state.looked(0, look);
+            state.looked(0, standing);
             state.received();
-            assert!(state.report().fault().unwrap().contains("not all of its"), "{look:?}");
-            state.looked(0, Look::Receives);
+            assert!(state.report().fault().unwrap().contains(told), "{standing:?}");
+            state.failed(0, DENIED, "Topic authorization failed");
+            assert!(state.report().fault().unwrap().contains(DENIED.problem));
             state.received();
-            assert!(is_up(&state) || look == Look::Stuck, "its word is no longer believed");
+            assert!(state.report().fault().unwrap().contains(told), "what was denied is over");
+            state.looked(0, Standing::Receives);
+            state.received();
+            assert!(is_up(&state), "{standing:?}");
         }
     }
 
     #[test]
-    fn who_waits_for_itself_is_made_anew_and_who_waits_for_the_broker_is_not() {
+    fn who_is_stuck_is_made_anew_and_who_waits_for_the_broker_is_not() {
         let (state, clock) = consumer();
-        let looks = |client: u32, look: Look, lasts: Duration| {
-            state.looked(client, look);
+        let stands = |client: u32, standing: Standing, lasts: Duration| {
+            state.looked(client, standing);
             clock.advance(lasts);
-            state.looked(client, look);
+            state.looked(client, standing);
             state.received();
         };
-        looks(0, Look::Waits, JOINING * 10);
+        let short = JOINING - Duration::from_secs(1);
+        stands(0, Standing::Waits, JOINING * 10);
         assert_eq!(state.renew(), None, "a new one would wait for the same");
-        looks(0, Look::Stuck, JOINING - Duration::from_secs(1));
+        stands(0, Standing::Stuck, short);
         assert_eq!(state.renew(), None, "the broker may be slow");
-        looks(0, Look::Waits, Duration::ZERO);
-        looks(0, Look::Stuck, JOINING - Duration::from_secs(1));
+        stands(0, Standing::Waits, Duration::ZERO);
+        stands(0, Standing::Stuck, short);
         assert_eq!(state.renew(), None, "once more from the beginning");
         clock.advance(Duration::from_secs(1));
-        state.looked(0, Look::Stuck);
+        state.looked(0, Standing::Stuck);
         assert_eq!(state.renew(), Some(1));
-        looks(1, Look::Stuck, JOINING - Duration::from_secs(1));
+        stands(1, Standing::Stuck, short);
         assert_eq!(state.renew(), None, "the new one has its time as well");
         clock.advance(RENEW_FIRST);
-        state.looked(1, Look::Stuck);
+        state.looked(1, Standing::Stuck);
         assert_eq!(state.renew(), Some(2));
-        looks(2, Look::Receives, Duration::from_secs(5));
+        stands(2, Standing::Receives, Duration::from_secs(5));
+        assert!(is_up(&state));
+    }
+
+    #[test]
+    fn who_begins_late_is_up_and_not_made_anew() {
+        let (state, clock) = consumer();
+        state.looked(0, Standing::Stuck);
+        clock.advance(JOINING);
+        state.looked(0, Standing::Stuck);
+        assert!(!is_up(&state));
+        state.looked(0, Standing::Receives);
+        assert_eq!(state.renew(), None);
+        state.looked(0, Standing::Receives);
         assert!(is_up(&state));
     }
 
@@ -492,8 +524,8 @@ mod tests {
         assert!(report.fault().unwrap().contains("at one batch"), "{report:?}");
         let ConsumerStatus::Down { since, .. } = report.status else { return };
         assert_eq!(since, "2026-01-05T12:00:00Z".parse().unwrap(), "since it was heard of last");
-        state.looked(0, Look::Receives);
-        state.looked(0, Look::Receives);
+        state.looked(0, Standing::Receives);
+        state.looked(0, Standing::Receives);
         assert!(is_up(&state));
         clock.advance(SILENT);
         assert!(!is_up(&state));
@@ -510,12 +542,12 @@ mod tests {
         clock.advance(SILENT);
         assert!(!is_up(&state), "it has said nothing for as long");
         state.received();
-        state.looked(0, Look::Waits);
+        state.looked(0, Standing::Waits);
         clock.set_back(Duration::from_secs(3_600));
-        state.looked(0, Look::Waits);
+        state.looked(0, Standing::Waits);
         assert!(is_up(&state));
         clock.advance(JOINING);
-        state.looked(0, Look::Waits);
+        state.looked(0, Standing::Waits);
         assert!(state.report().fault().unwrap().contains("not in its group"));
     }
 
@@ -531,7 +563,7 @@ mod tests {
         clock.advance(RENEW_FIRST);
         assert_eq!(state.renew(), Some(1));
         for _ in 0..12 {
-            state.looked(1, Look::Receives);
+            state.looked(1, Standing::Receives);
             state.received();
             assert!(!is_up(&state), "the other one may come back");
             clock.advance(Duration::from_secs(5));
@@ -545,7 +577,7 @@ mod tests {
         assert_eq!(state.renew(), Some(3));
         for _ in 0..14 {
             assert!(!is_up(&state));
-            state.looked(3, Look::Receives);
+            state.looked(3, Standing::Receives);
             clock.advance(Duration::from_secs(5));
         }
         assert!(is_up(&state), "for longer than the other one waits");

@@ -16,7 +16,7 @@ mod traced;
 use actix_web::web::{self, ServiceConfig};
 
 pub use broker::{BrokerReport, BrokerState, TopicReport};
-pub use consumers::{ConsumerReport, ConsumerState, ConsumerStatus, Heals, Look, Trouble};
+pub use consumers::{ConsumerReport, ConsumerState, ConsumerStatus, Heals, Standing, Trouble};
 pub use health::Health;
 pub use health::{__path_live, __path_ready};
 pub use logging::{LogError, few_for_the_log, init_logging, log_settings};

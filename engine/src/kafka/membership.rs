@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::telemetry::{BrokerState, ConsumerState, Heals, Look, Trouble};
+use common::telemetry::{BrokerState, ConsumerState, Heals, Standing, Trouble};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
@@ -160,7 +160,7 @@ impl ClientContext for Membership {
         for partition in partitions.into_iter().flat_map(|partitions| partitions.values()) {
             self.held.committed(partition.partition, partition.committed_offset);
         }
-        self.state.looked(self.client, look(&statistics, self.state.topic(), &self.held.all()));
+        self.state.looked(self.client, standing(&statistics, self.state.topic(), &self.held.all()));
     }
 }
 
@@ -187,26 +187,26 @@ impl Membership {
     }
 }
 
-/// What a client that has the partitions `held` of `topic` does.
+/// How a client stands that has the partitions `held` of `topic`.
 ///
 /// When a broker answers the question where a new assignment begins by an error, librdkafka 2.12.1 asks no more, and asks
 /// nothing of later assignments either: its partitions stay "queried" for good (`rdkafka_assignment.c`). In the group all
 /// is well then, so only what the client does not begin shows it.
-fn look(statistics: &Statistics, topic: &str, held: &BTreeSet<i32>) -> Look {
+fn standing(statistics: &Statistics, topic: &str, held: &BTreeSet<i32>) -> Standing {
     let Some(group) = statistics.cgrp.as_ref().filter(|group| group.state == "up") else {
-        return Look::Waits;
+        return Standing::Waits;
     };
     let partitions = statistics.topics.get(topic).map(|topic| &topic.partitions);
     let has_begun = |partition: &i32| {
         partitions.and_then(|partitions| partitions.get(partition)).is_some_and(has_begun)
     };
     match group.join_state.as_str() {
-        "wait-unassign-to-complete" | "wait-incr-unassign-to-complete" => Look::Stuck,
-        "steady" if !held.iter().all(has_begun) => Look::Stuck,
+        "wait-unassign-to-complete" | "wait-incr-unassign-to-complete" => Standing::Stuck,
+        "steady" if !held.iter().all(has_begun) => Standing::Stuck,
         "steady" if !partitions.into_iter().flat_map(|all| all.values()).any(waits) => {
-            Look::Receives
+            Standing::Receives
         }
-        _ => Look::Waits,
+        _ => Standing::Waits,
     }
 }
 
@@ -404,33 +404,37 @@ mod tests {
     fn a_client_receives_where_it_is_in_its_group_and_knows_where_to_read() {
         let led_by = |leader: i32, state: &str, join: &str, fetch: &str| {
             let held = (fetch != "none").then_some(0).into_iter().collect();
-            look(&statistics(leader, state, join, fetch), "t", &held)
+            standing(&statistics(leader, state, join, fetch), "t", &held)
         };
         let of = |state: &str, join: &str, fetch: &str| led_by(1, state, join, fetch);
-        assert_eq!(of("up", "steady", "active"), Look::Receives);
-        assert_eq!(of("up", "steady", "none"), Look::Receives, "another member has them");
-        assert_eq!(of("query-coord", "steady", "active"), Look::Waits, "its coordinator is lost");
-        assert_eq!(of("up", "wait-join", "none"), Look::Waits);
-        assert_eq!(of("up", "steady", "offset-query"), Look::Waits);
-        assert_eq!(led_by(-1, "up", "steady", "active"), Look::Waits, "there is no leader");
-        assert_eq!(led_by(-1, "up", "steady", "none"), Look::Receives, "not its trouble");
-        assert_eq!(look(&Statistics::default(), "t", &[].into()), Look::Waits);
+        assert_eq!(of("up", "steady", "active"), Standing::Receives);
+        assert_eq!(of("up", "steady", "none"), Standing::Receives, "another member has them");
+        assert_eq!(
+            of("query-coord", "steady", "active"),
+            Standing::Waits,
+            "its coordinator is lost"
+        );
+        assert_eq!(of("up", "wait-join", "none"), Standing::Waits);
+        assert_eq!(of("up", "steady", "offset-query"), Standing::Waits);
+        assert_eq!(led_by(-1, "up", "steady", "active"), Standing::Waits, "there is no leader");
+        assert_eq!(led_by(-1, "up", "steady", "none"), Standing::Receives, "not its trouble");
+        assert_eq!(standing(&Statistics::default(), "t", &[].into()), Standing::Waits);
     }
 
     #[test]
     fn a_client_that_does_not_begin_or_does_not_end_is_stuck() {
         let of = |join: &str, fetch: &str, held: &[i32]| {
-            look(&statistics(1, "up", join, fetch), "t", &held.iter().copied().collect())
+            standing(&statistics(1, "up", join, fetch), "t", &held.iter().copied().collect())
         };
         for fetch in ["none", "stopping", "stopped"] {
-            assert_eq!(of("steady", fetch, &[0]), Look::Stuck, "{fetch}");
-            assert_eq!(of("steady", fetch, &[]), Look::Receives, "{fetch}: it is given back");
-            assert_eq!(of("wait-sync", fetch, &[0]), Look::Waits, "{fetch}: members change");
+            assert_eq!(of("steady", fetch, &[0]), Standing::Stuck, "{fetch}");
+            assert_eq!(of("steady", fetch, &[]), Standing::Receives, "{fetch}: it is given back");
+            assert_eq!(of("wait-sync", fetch, &[0]), Standing::Waits, "{fetch}: members change");
         }
-        assert_eq!(of("steady", "active", &[0, 1]), Look::Stuck, "it knows nothing of another");
-        assert_eq!(of("wait-incr-unassign-to-complete", "active", &[0]), Look::Stuck);
+        assert_eq!(of("steady", "active", &[0, 1]), Standing::Stuck, "it knows nothing of another");
+        assert_eq!(of("wait-incr-unassign-to-complete", "active", &[0]), Standing::Stuck);
         let lost = statistics(1, "wait-coord", "steady", "none");
-        assert_eq!(look(&lost, "t", &[0].into()), Look::Waits, "for its coordinator");
+        assert_eq!(standing(&lost, "t", &[0].into()), Standing::Waits, "for its coordinator");
     }
 
     /// Of a client in such a group, with one partition.

@@ -10,7 +10,6 @@ use stockloop_tests::process::{Launch, spawn, state};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const BUSY: &str = "HARNESS_BUSY";
-const BUSY_THREADS: usize = 12;
 const REPORT: &str = "HARNESS_VICTIM_REPORT";
 
 /// Whether a process still does anything: one that only waits to be reaped doesn't.
@@ -86,9 +85,10 @@ fn a_paused_child_does_nothing_until_resumed() {
 /// More threads than processors, so that some wait for one when the signal comes.
 #[test]
 fn a_pause_is_over_all_threads_when_it_returns() {
+    let threads = 4 * std::thread::available_parallelism().unwrap().get();
     let mut busy = Launch::new(std::env::current_exe().unwrap())
         .args(["--exact", "harness_tests::process::busy", "--include-ignored", "--nocapture"])
-        .env(BUSY, "1")
+        .env(BUSY, threads.to_string())
         .spawn()
         .unwrap();
     busy.wait_for_line("all are at it", DEADLINE).unwrap();
@@ -97,7 +97,7 @@ fn a_pause_is_over_all_threads_when_it_returns() {
         busy.pause().unwrap();
         let threads = fs::read_dir(&tasks).unwrap();
         let states: Vec<_> = threads.map(|thread| state(&thread.unwrap().path())).collect();
-        assert!(states.len() > BUSY_THREADS, "{states:?}");
+        assert!(states.len() > threads, "{states:?}");
         assert!(states.iter().all(|state| *state == Some('T')), "{states:?}");
         busy.resume().unwrap();
     }
@@ -106,10 +106,8 @@ fn a_pause_is_over_all_threads_when_it_returns() {
 #[test]
 #[ignore = "run in a process of its own by the test before it, which stops and ends that process"]
 fn busy() {
-    if std::env::var_os(BUSY).is_none() {
-        return;
-    }
-    for _ in 0..BUSY_THREADS {
+    let Ok(threads) = std::env::var(BUSY) else { return };
+    for _ in 0..threads.parse().unwrap() {
         std::thread::spawn(|| {
             loop {
                 std::hint::spin_loop()
@@ -117,7 +115,7 @@ fn busy() {
         });
     }
     println!("all are at it");
-    std::thread::sleep(Duration::from_secs(60));
+    std::thread::sleep(Duration::from_secs(600));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use self::record::record;
 use super::client::{self, KafkaError};
 use super::membership::{Assigned, Held, Membership, STATISTICS_MS};
 
-/// How often a consumer that gets nothing looks whether it is to be made anew.
+/// How long a consumer waits for a message before it looks whether it is to be made anew.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// A member of a consumer group, on one topic; one that is of no more use is made anew.

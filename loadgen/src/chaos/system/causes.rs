@@ -49,7 +49,7 @@ const FAR_BACK: i32 = -30;
 /// How long a moment may take to come at which a process is to be killed.
 const MOMENT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often a process is killed in a checkpoint until one is not over.
+/// How often a process is killed in a checkpoint until one was not over yet.
 const CHECKPOINTS: u32 = 4;
 
 impl System {
