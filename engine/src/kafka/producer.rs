@@ -75,23 +75,10 @@ pub struct Producer {
 /// What a producer sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Events: more may come for the same partition.
-    Events,
-    /// Answers, of which each batch is whole when it comes.
-    Answers,
+    /// The loop's own messages.
+    Loop,
     /// What goes into topics that are none of the loop's.
     Elsewhere,
-}
-
-impl Purpose {
-    /// How long a message waits for others that go to the same partition. Answers have none to wait for: those to one
-    /// partition's events are one message already.
-    const fn linger_ms(self) -> &'static str {
-        match self {
-            Self::Answers => "0",
-            Self::Events | Self::Elsewhere => "2",
-        }
-    }
 }
 
 /// How long librdkafka tries to deliver a message before it gives it back.
@@ -110,19 +97,7 @@ impl Producer {
         client_id: &str,
         broker: BrokerState,
     ) -> Result<Self, KafkaError> {
-        Self::made_for(Purpose::Events, settings, client_id, broker)
-    }
-
-    /// One for answers: what it is given leaves at once, and stands behind no events.
-    ///
-    /// # Errors
-    /// When a property is not understood.
-    pub fn for_answers(
-        settings: &KafkaSettings,
-        client_id: &str,
-        broker: BrokerState,
-    ) -> Result<Self, KafkaError> {
-        Self::made_for(Purpose::Answers, settings, client_id, broker)
+        Self::made_for(Purpose::Loop, settings, client_id, broker)
     }
 
     fn made_for(
@@ -301,7 +276,8 @@ fn create(
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("compression.type", "lz4")
-        .set("linger.ms", purpose.linger_ms())
+        // What is to leave together is given together: to wait for more would only hold up the single ones.
+        .set("linger.ms", "0")
         .set("message.timeout.ms", DELIVERY_TIMEOUT_MS)
         .set("queue.buffering.max.messages", "100000")
         .set("queue.buffering.max.kbytes", "65536");

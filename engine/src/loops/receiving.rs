@@ -25,7 +25,8 @@ impl Engine {
         let (kafka, inbox) = (&self.settings.kafka, &self.settings.inbox);
         let name = &self.settings.service.name;
         let signing = self.producer.signing().clone();
-        let producer = Producer::for_answers(kafka, name, self.broker.clone())?;
+        // One of its own, so that answers stand behind no events.
+        let producer = Producer::new(kafka, name, self.broker.clone())?;
         let producer = producer.signed_by(signing.clone());
         let consumer = InboxConsumer {
             inbox: Inbox {

@@ -69,7 +69,7 @@ impl Engine {
         let topic = &settings.views.purchases_ack_topic;
         let Some(copy) = self.view.as_ref().filter(|_| !topic.is_empty()) else { return Ok(None) };
         // What goes wrong there says nothing of whether the broker is there for the loop.
-        let producer = Producer::for_answers(&settings.kafka, service, BrokerState::default())?;
+        let producer = Producer::new(&settings.kafka, service, BrokerState::default())?;
         let producer = producer.signed_by(self.producer.signing().clone());
         Ok(Some(Answerer {
             env: self.env.clone(),
