@@ -9,6 +9,9 @@ use anyhow::bail;
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
+/// A look that takes longer is one that hangs.
+const LONG_LOOK: Duration = Duration::from_secs(1);
+
 /// Asks `probe` until it answers `Ok`; an `Err` is what was seen instead, kept for the message.
 ///
 /// Panics once `deadline` is over, with the last state seen. A probe that hangs is cut off too.
@@ -21,10 +24,15 @@ pub async fn eventually<T, S: Debug>(
     let mut last = None;
     let mut pause = FIRST_PAUSE;
     loop {
+        let asked = tokio::time::Instant::now();
         match tokio::time::timeout_at(end, probe()).await {
             Ok(Ok(value)) => return value,
             Ok(Err(seen)) => last = Some(seen),
-            Err(_) => panic!("{}", overdue(what, deadline, last.as_ref(), true)),
+            Err(_) => {
+                // One that had just begun does not hang.
+                let hung = last.is_none() || asked.elapsed() > LONG_LOOK;
+                panic!("{}", overdue(what, deadline, last.as_ref(), hung))
+            }
         }
         if tokio::time::Instant::now() >= end {
             panic!("{}", overdue(what, deadline, last.as_ref(), false));

@@ -210,6 +210,23 @@ pub fn state(folder: &Path) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Whether a process still does anything: one that only waits to be reaped doesn't.
+pub fn runs(pid: u32) -> bool {
+    !matches!(state(&PathBuf::from(format!("/proc/{pid}"))), None | Some('Z' | 'X'))
+}
+
+/// What a process has started itself, and is still there.
+fn children(pid: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+    pids.filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
 /// The threads of a process that do not stand still, and what they do.
 fn moving_threads(pid: u32) -> Vec<(PathBuf, char)> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -241,6 +258,26 @@ impl Child {
         self.process.kill().expect("a child that was not reaped can be killed");
         let status = self.process.wait().expect("a killed child can be waited for");
         self.reaped(status)
+    }
+
+    /// The same of what it has started, too, as when a machine loses its power: nothing of it goes on.
+    pub fn kill9_with_children(&mut self) -> anyhow::Result<()> {
+        if self.exited().is_some() {
+            return Ok(());
+        }
+        // Paused, it starts no further ones.
+        self.pause()?;
+        let children = children(self.pid);
+        let pids = children.iter().map(u32::to_string);
+        if !children.is_empty() {
+            run(Command::new("sh").args(["-c", r#"kill -s KILL -- "$@""#, "sh"]).args(pids))?;
+        }
+        self.kill9();
+        let what = format!("the end of what {} had started", self.name);
+        eventually_blocking(&what, STOP_DEADLINE, || {
+            let left: Vec<_> = children.iter().filter(|child| runs(**child)).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        })
     }
 
     /// Asks the program to end with SIGTERM; fails if it has not ended within `deadline`.

@@ -211,7 +211,7 @@ async fn what_dies_in_the_middle_of_a_large_transaction_loses_nothing_of_it() {
     system.wait_until_settled().await;
 
     let gate = stand_in_the_middle(&system, &product_url).await;
-    postgres.kill9();
+    postgres.kill9().expect("it can be killed");
     drop(gate);
     postgres.start_again().expect("it starts");
     system.wait_until_settled().await;

@@ -239,11 +239,10 @@ impl PostgresServer {
         }
     }
 
-    /// Kills the server as a crash does: what was committed must be there after [`Self::start_again`].
-    pub fn kill9(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill9();
-        }
+    /// Kills the server as a crash of its machine does: what was committed must be there after [`Self::start_again`], and no
+    /// session commits anything more.
+    pub fn kill9(&mut self) -> anyhow::Result<()> {
+        self.child.take().map_or(Ok(()), |mut child| child.kill9_with_children())
     }
 
     /// Whether it was started, and neither was ended nor ended by itself since.

@@ -74,7 +74,7 @@ fn a_stopped_or_killed_server_comes_back_with_its_data() {
     run(&mut connect(&url), "INSERT INTO things VALUES (1)");
 
     let _open = connect(&url);
-    postgres.kill9();
+    postgres.kill9().unwrap();
     assert!(PgConnection::establish(&url).is_err());
     postgres.start_again().unwrap();
     assert_eq!(count(&mut connect(&url)), 1);
@@ -111,7 +111,7 @@ fn a_standby_takes_the_place_of_its_server() {
     })
     .unwrap();
     assert!(diesel::sql_query("DELETE FROM things").execute(&mut reader).is_err(), "not yet");
-    postgres.kill9();
+    postgres.kill9().unwrap();
     standby.promote().unwrap();
     run(&mut connect(&url), "INSERT INTO things VALUES (2)");
     assert_eq!(count(&mut connect(&url)), 2);

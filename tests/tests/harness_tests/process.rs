@@ -6,18 +6,13 @@ use std::time::Duration;
 
 use stockloop_tests::disk::SmallDisk;
 use stockloop_tests::poll::eventually_blocking;
-use stockloop_tests::process::{Launch, spawn, state};
+use stockloop_tests::process::{Launch, runs, spawn, state};
 
 const DEADLINE: Duration = Duration::from_secs(120);
 const BUSY: &str = "HARNESS_BUSY";
 const REPORT: &str = "HARNESS_VICTIM_REPORT";
 
-/// Whether a process still does anything: one that only waits to be reaped doesn't.
-fn runs(pid: &str) -> bool {
-    !matches!(state(&Path::new("/proc").join(pid)), None | Some('Z' | 'X'))
-}
-
-fn wait_until_gone(pid: &str) {
+fn wait_until_gone(pid: u32) {
     eventually_blocking(&format!("the end of process {pid}"), DEADLINE, || {
         if runs(pid) { Err("it runs") } else { Ok(()) }
     })
@@ -30,7 +25,7 @@ fn the_number_is_the_programs_own_and_kill9_ends_it() {
     let line = child.wait_for_line("I am", DEADLINE).unwrap();
     assert_eq!(line, format!("I am {}", child.pid()));
     assert_eq!(child.kill9().signal(), Some(9));
-    assert!(!runs(&child.pid().to_string()));
+    assert!(!runs(child.pid()));
     assert_eq!(child.exited().and_then(|status| status.signal()), Some(9));
 }
 
@@ -119,13 +114,25 @@ fn busy() {
 }
 
 #[test]
+fn what_a_child_has_started_ends_with_it_where_all_is_to_end() {
+    // In a session of its own, as PostgreSQL's are.
+    let mut child = spawn("sh", &["-c", "setsid sleep 600 & echo child $!; wait"], &[]).unwrap();
+    let line = child.wait_for_line("child", DEADLINE).unwrap();
+    let grandchild = line.trim_start_matches("child ").parse().unwrap();
+    child.kill9_with_children().unwrap();
+    assert!(!runs(grandchild));
+    assert_eq!(child.exited().and_then(|status| status.signal()), Some(9));
+    child.kill9_with_children().unwrap();
+}
+
+#[test]
 fn a_dropped_child_takes_its_own_children_along() {
     let mut child = spawn("sh", &["-c", "sleep 600 & echo child $!; wait"], &[]).unwrap();
     let line = child.wait_for_line("child", DEADLINE).unwrap();
-    let grandchild = line.trim_start_matches("child ").to_owned();
-    assert!(runs(&grandchild));
+    let grandchild = line.trim_start_matches("child ").parse().unwrap();
+    assert!(runs(grandchild));
     drop(child);
-    wait_until_gone(&grandchild);
+    wait_until_gone(grandchild);
 }
 
 #[test]
@@ -144,7 +151,8 @@ fn a_test_process_that_is_killed_takes_its_children_along() {
     })
     .unwrap();
     let mut lines = reported.lines();
-    let (pid, scratch) = (lines.next().unwrap(), Path::new(lines.next().unwrap()));
+    let pid = lines.next().unwrap().parse().unwrap();
+    let scratch = Path::new(lines.next().unwrap());
     assert!(runs(pid) && scratch.is_dir());
     victim.kill9();
     wait_until_gone(pid);

@@ -166,10 +166,7 @@ impl Server {
     pub(in crate::chaos) fn suffer(&mut self, fault: PostgresFault) -> Result<u64> {
         match fault {
             PostgresFault::Stop => self.server.stop().map(|()| 1),
-            PostgresFault::Kill => {
-                self.server.kill9();
-                Ok(1)
-            }
+            PostgresFault::Kill => self.server.kill9().map(|()| 1),
             PostgresFault::Start => self.server.start_again().map(|()| 0),
             PostgresFault::EndSessions => end_sessions(&mut self.administrator()?),
             PostgresFault::ReadOnly => self.let_write(false).map(|()| 1),
