@@ -227,11 +227,14 @@ fn parent(pid: u32) -> Option<u32> {
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
-/// The threads of a process that do not stand still, and what they do.
-fn moving_threads(pid: u32) -> Vec<(PathBuf, char)> {
+/// The threads of a process, and what those do that do not stand still.
+fn threads(pid: u32) -> (Vec<PathBuf>, Vec<(PathBuf, char)>) {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let states = threads.filter_map(|thread| Some((thread.path(), state(&thread.path())?)));
-    states.filter(|(_, state)| !matches!(state, 'T' | 't' | 'Z' | 'X')).collect()
+    let mut threads: Vec<PathBuf> = threads.map(|thread| thread.path()).collect();
+    threads.sort();
+    let states = threads.iter().filter_map(|thread| Some((thread.clone(), state(thread)?)));
+    let moving = states.filter(|(_, state)| !matches!(state, 'T' | 't' | 'Z' | 'X')).collect();
+    (threads, moving)
 }
 
 /// A running child; dropped, it is killed together with what it started.
@@ -300,9 +303,15 @@ impl Child {
         self.signal("STOP")?;
         // Whoever sends a signal does not wait for its effect: a thread that waits for a processor goes on until it has one.
         let what = format!("all threads of {} to stand still", self.name);
-        eventually_blocking(&what, STOP_DEADLINE, || match moving_threads(self.pid) {
-            moving if moving.is_empty() => Ok(()),
-            moving => Err(moving),
+        let mut before = Vec::new();
+        eventually_blocking(&what, STOP_DEADLINE, || {
+            let (threads, moving) = threads(self.pid);
+            // Seen twice: one that was begun while they were listed is missed once.
+            if moving.is_empty() && threads == before {
+                return Ok(());
+            }
+            before = threads;
+            Err(moving)
         })
     }
 

@@ -119,8 +119,10 @@ struct Known {
     comes_back: bool,
     /// Since when its statistics say that it does not receive.
     apart: Option<Timestamp>,
-    /// Since when they say that it waits for itself.
+    /// Since when they say that it is stuck.
     stuck: Option<Timestamp>,
+    /// What they say against it, and since when, if that is no rebalance any more.
+    verdict: Option<(Timestamp, Trouble)>,
     /// What the client said last of a fault that passes by itself.
     said: Option<String>,
     /// Looks in a row at which it was in its group and read, with no trouble since.
@@ -155,7 +157,7 @@ const APART: Trouble = Trouble {
 };
 
 const STUCK: Trouble = Trouble {
-    problem: "it does not begin to read all of its partitions",
+    problem: "it does not begin to read all of its partitions, or does not end with one that it gives back",
     advice: "it is made anew by itself; if it comes again, check the broker that coordinates the group",
     heals: Heals::Anew,
 };
@@ -231,6 +233,7 @@ impl ConsumerState {
         let since = |noted: Option<Timestamp>| noted.map_or(now, |noted| noted.min(now));
         known.apart = (standing != Standing::Receives).then(|| since(known.apart));
         known.stuck = (standing == Standing::Stuck).then(|| since(known.stuck));
+        known.verdict = known.verdict_at(now);
         if standing == Standing::Receives {
             if known.is_well(now) {
                 self.up(&mut known);
@@ -239,7 +242,7 @@ impl ConsumerState {
         }
         known.is_not_well();
         if known.unproven.is_none() {
-            self.tell_if_apart(&mut known, now);
+            self.tell_verdict(&mut known);
         }
     }
 
@@ -251,20 +254,18 @@ impl ConsumerState {
             return;
         }
         known.unproven = None;
-        if !self.tell_if_apart(&mut known, now) {
+        if known.verdict.is_none() {
             self.up(&mut known);
         }
+        self.tell_verdict(&mut known);
     }
 
-    /// Tells what the statistics say against it, if that is no rebalance any more. Returns whether it is so.
-    fn tell_if_apart(&self, known: &mut Known, now: Timestamp) -> bool {
-        let Some(since) = known.apart.filter(|since| now.since(*since) >= JOINING) else {
-            return false;
-        };
-        let trouble = if known.is_stuck(now) { STUCK } else { APART };
-        let said = known.said.clone();
-        self.down(known, since, trouble, said);
-        true
+    /// Tells what the statistics say against it, if they do.
+    fn tell_verdict(&self, known: &mut Known) {
+        if let Some((since, trouble)) = known.verdict {
+            let said = known.said.clone();
+            self.down(known, since, trouble, said);
+        }
     }
 
     /// The number of the client that is to take the place of the one that there is, when it is time for that.
@@ -272,7 +273,7 @@ impl ConsumerState {
         let mut known = self.known();
         let ConsumerStatus::Down { since, .. } = known.status else { return None };
         let now = self.0.env.now();
-        if known.unproven < Some(Heals::Anew) && !known.is_stuck(now) {
+        if known.heals() < Some(Heals::Anew) {
             return None;
         }
         let (last, times) = known.renewed.unwrap_or((since, 0));
@@ -285,6 +286,7 @@ impl ConsumerState {
         known.client += 1;
         // The new one meets it again, or it is over.
         (known.unproven, known.stuck) = (None, None);
+        known.verdict = known.verdict.map(|(since, _)| (since, APART));
         known.is_not_well();
         Some(known.client)
     }
@@ -315,10 +317,8 @@ impl ConsumerState {
             let Member { consumer, topic, group, .. } = &*self.0;
             tracing::info!(consumer, topic, group, "messages are received again");
         }
-        let Known { apart, stuck, well, well_since, seen, client, renewed, .. } = *known;
-        let rest =
-            Known { apart, stuck, well, well_since, seen, client, renewed, ..Known::default() };
-        *known = Known { status: ConsumerStatus::Up, ..rest };
+        known.status = ConsumerStatus::Up;
+        (known.unproven, known.comes_back, known.said) = (None, false, None);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -343,9 +343,16 @@ impl Known {
         self.well >= PROOF && (lasts || !self.comes_back)
     }
 
-    /// Whether it waits for itself, and has done so for too long.
-    fn is_stuck(&self, now: Timestamp) -> bool {
-        self.stuck.is_some_and(|since| now.since(since) >= JOINING)
+    /// What the statistics say against it once a look at `now` is noted.
+    fn verdict_at(&self, now: Timestamp) -> Option<(Timestamp, Trouble)> {
+        let lasts = |since: &Timestamp| now.since(*since) >= JOINING;
+        let trouble = if self.stuck.is_some_and(|since| lasts(&since)) { STUCK } else { APART };
+        self.apart.filter(lasts).map(|since| (since, trouble))
+    }
+
+    /// How the end of what is wrong with it would show, if anything is.
+    fn heals(&self) -> Option<Heals> {
+        self.unproven.max(self.verdict.map(|(_, trouble)| trouble.heals))
     }
 
     fn is_not_well(&mut self) {
@@ -497,6 +504,18 @@ mod tests {
         state.looked(1, Standing::Stuck);
         assert_eq!(state.renew(), Some(2));
         stands(2, Standing::Receives, Duration::from_secs(5));
+        assert!(is_up(&state));
+    }
+
+    #[test]
+    fn one_look_at_a_client_that_begins_is_no_verdict() {
+        let (state, clock) = consumer();
+        state.received();
+        state.looked(0, Standing::Stuck);
+        clock.advance(SILENT);
+        assert!(!is_up(&state), "a long batch");
+        assert_eq!(state.renew(), None);
+        state.received();
         assert!(is_up(&state));
     }
 

@@ -75,8 +75,8 @@ pub struct Producer {
 /// What a producer sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// The loop's own messages.
-    Loop,
+    /// What the service sends by itself.
+    Service,
     /// What goes into topics that are none of the loop's.
     Elsewhere,
 }
@@ -97,7 +97,7 @@ impl Producer {
         client_id: &str,
         broker: BrokerState,
     ) -> Result<Self, KafkaError> {
-        Self::made_for(Purpose::Loop, settings, client_id, broker)
+        Self::made_for(Purpose::Service, settings, client_id, broker)
     }
 
     fn made_for(

@@ -365,7 +365,7 @@ impl Instance {
     }
 
     /// How many bytes it has said so far.
-    pub(super) fn said(&self) -> usize {
+    pub(super) fn log_length(&self) -> usize {
         self.child.as_ref().map(|child| child.log().len()).unwrap_or_default()
     }
 

@@ -66,10 +66,10 @@ fn a_paused_child_does_nothing_until_resumed() {
     let mut child =
         spawn("sh", &["-c", "echo one; kill -s STOP $$; echo two; read -r x"], &[]).unwrap();
     child.wait_for_line("one", DEADLINE).unwrap();
-    let stat = format!("/proc/{}/stat", child.pid());
-    eventually_blocking("the pause", DEADLINE, || {
-        let stat = fs::read_to_string(&stat).unwrap();
-        if stat.contains(") T ") { Ok(()) } else { Err(stat) }
+    let process = Path::new("/proc").join(child.pid().to_string());
+    eventually_blocking("the pause", DEADLINE, || match state(&process) {
+        Some('T') => Ok(()),
+        state => Err(state),
     })
     .unwrap();
     assert_eq!(child.line("two"), None);
@@ -90,8 +90,8 @@ fn a_pause_is_over_all_threads_when_it_returns() {
     let tasks = format!("/proc/{}/task", busy.pid());
     for _ in 0..10 {
         busy.pause().unwrap();
-        let threads = fs::read_dir(&tasks).unwrap();
-        let states: Vec<_> = threads.map(|thread| state(&thread.unwrap().path())).collect();
+        let tasks = fs::read_dir(&tasks).unwrap();
+        let states: Vec<_> = tasks.map(|task| state(&task.unwrap().path())).collect();
         assert!(states.len() > threads, "{states:?}");
         assert!(states.iter().all(|state| *state == Some('T')), "{states:?}");
         busy.resume().unwrap();

@@ -181,7 +181,7 @@ impl System {
     /// Lets the clock of a process jump; 1 if what it says shows that.
     fn jump(&mut self, runtime: &Runtime, who: Who, seconds: i32) -> Result<u64> {
         let instance = self.processes.get(who)?;
-        let said = instance.said();
+        let said = instance.log_length();
         instance.set_clock(seconds)?;
         // Right again, it is as all are.
         if seconds == 0 {

@@ -138,6 +138,12 @@ impl System {
 
     /// It is complete, by a filling that nobody asked for and that went on to its end.
     fn end_filling(&self, runtime: &Runtime, before: &str) -> Result<()> {
+        let ended = self.wait_until_filled(runtime, before);
+        self.failovers.setbacks().end();
+        ended
+    }
+
+    fn wait_until_filled(&self, runtime: &Runtime, before: &str) -> Result<()> {
         let look = || {
             let newest = self.newest_filling(runtime)?;
             // It differs since events gave up, which an operator has sent again.
@@ -150,7 +156,6 @@ impl System {
             filling["seq"] != before && !filling["ended_at"].is_null()
         })?;
         ensure!(filled["state"] == "done", "it was not filled: {filled}");
-        self.failovers.setbacks().end();
         Ok(())
     }
 

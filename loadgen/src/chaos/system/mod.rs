@@ -145,6 +145,7 @@ impl System {
     ) -> Result<Value> {
         let asked = Asked { method, path: path.to_owned(), body, key: None };
         let (began, mut client) = (Instant::now(), Client::default());
+        let mut is_again = false;
         loop {
             match runtime.block_on(client.ask(address, &asked)) {
                 Reply::Whole { status: 200..=299, body } => return Ok(body),
@@ -152,12 +153,15 @@ impl System {
                 Reply::Whole { status: 404, body } if asked.method == Method::DELETE => {
                     return Ok(body);
                 }
+                // Or may have done it.
+                Reply::Whole { status: 409, body } if is_again => return Ok(body),
                 Reply::Whole { status: 400..=499, body } => bail!("{side} refused {path}: {body}"),
                 other if began.elapsed() > ASK_DEADLINE => {
                     bail!("{side} answered {path} with {other:?}")
                 }
                 _ => thread::sleep(LOOK),
             }
+            is_again = true;
         }
     }
 
