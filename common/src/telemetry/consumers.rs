@@ -115,14 +115,14 @@ struct Known {
     status: ConsumerStatus,
     /// How the end of a trouble would show that nothing has disproved yet.
     unproven: Option<Heals>,
-    /// Whether only time proves the end of a trouble.
-    comes_back: bool,
+    /// What only time proves the end of, and what was said of it.
+    comes_back: Option<(Trouble, String)>,
     /// Since when its statistics say that it does not receive.
     apart: Option<Timestamp>,
     /// Since when they say that it is stuck.
     stuck: Option<Timestamp>,
-    /// What they say against it, and since when, if that is no rebalance any more.
-    verdict: Option<(Timestamp, Trouble)>,
+    /// What they say against it, if that is no rebalance any more.
+    verdict: Option<Trouble>,
     /// What the client said last of a fault that passes by itself.
     said: Option<String>,
     /// Looks in a row at which it was in its group and read, with no trouble since.
@@ -208,7 +208,9 @@ impl ConsumerState {
         if known.client == client {
             known.is_not_well();
             known.unproven = known.unproven.max(Some(trouble.heals));
-            known.comes_back |= trouble.heals == Heals::Lasting;
+            if trouble.heals == Heals::Lasting {
+                known.comes_back = Some((trouble, said.to_owned()));
+            }
             let now = self.0.env.now();
             self.down(&mut known, now, trouble, Some(said.to_owned()));
         }
@@ -234,15 +236,15 @@ impl ConsumerState {
         known.apart = (standing != Standing::Receives).then(|| since(known.apart));
         known.stuck = (standing == Standing::Stuck).then(|| since(known.stuck));
         known.verdict = known.verdict_at(now);
-        if standing == Standing::Receives {
-            if known.is_well(now) {
-                self.up(&mut known);
-            }
-            return;
+        if standing != Standing::Receives {
+            known.is_not_well();
+        } else if known.is_well(now) {
+            self.up(&mut known);
         }
-        known.is_not_well();
-        if known.unproven.is_none() {
-            self.tell_verdict(&mut known);
+        // Until the first such look, what the client before met may go on.
+        let is_known = known.verdict.is_some() || standing == Standing::Receives;
+        if known.unproven.is_none() && is_known {
+            self.tell_what_stands(&mut known, now);
         }
     }
 
@@ -250,21 +252,25 @@ impl ConsumerState {
     pub fn received(&self) {
         let (now, mut known) = (self.0.env.now(), self.known());
         known.seen = Some(now);
-        if known.status == ConsumerStatus::Up || known.comes_back {
+        if known.status == ConsumerStatus::Up {
             return;
         }
-        known.unproven = None;
-        if known.verdict.is_none() {
+        known.unproven = known.unproven.filter(|heals| *heals == Heals::Lasting);
+        if known.verdict.is_none() && known.comes_back.is_none() {
             self.up(&mut known);
         }
-        self.tell_verdict(&mut known);
+        if known.unproven.is_none() {
+            self.tell_what_stands(&mut known, now);
+        }
     }
 
-    /// Tells what the statistics say against it, if they do.
-    fn tell_verdict(&self, known: &mut Known) {
-        if let Some((since, trouble)) = known.verdict {
-            let said = known.said.clone();
+    /// Tells what the statistics say against it, or else what only time proves the end of.
+    fn tell_what_stands(&self, known: &mut Known, now: Timestamp) {
+        if let Some(trouble) = known.verdict {
+            let (since, said) = (known.apart.unwrap_or(now), known.said.clone());
             self.down(known, since, trouble, said);
+        } else if let Some((trouble, said)) = known.comes_back.clone() {
+            self.down(known, now, trouble, Some(said));
         }
     }
 
@@ -286,7 +292,7 @@ impl ConsumerState {
         known.client += 1;
         // The new one meets it again, or it is over.
         (known.unproven, known.stuck) = (None, None);
-        known.verdict = known.verdict.map(|(since, _)| (since, APART));
+        known.verdict = known.verdict.map(|_| APART);
         known.is_not_well();
         Some(known.client)
     }
@@ -294,7 +300,8 @@ impl ConsumerState {
     /// There is no such client; it is tried again.
     pub fn not_renewed(&self) {
         let mut known = self.known();
-        known.unproven = known.unproven.max(Some(Heals::Anew));
+        let heals = if known.comes_back.is_some() { Heals::Lasting } else { Heals::Anew };
+        known.unproven = known.unproven.max(Some(heals));
         // The old client stays, and its word counts again.
         known.client = known.client.saturating_sub(1);
     }
@@ -318,7 +325,7 @@ impl ConsumerState {
             tracing::info!(consumer, topic, group, "messages are received again");
         }
         known.status = ConsumerStatus::Up;
-        (known.unproven, known.comes_back, known.said) = (None, false, None);
+        (known.unproven, known.comes_back, known.said) = (None, None, None);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -340,19 +347,24 @@ impl Known {
         if lasts {
             self.renewed = None;
         }
-        self.well >= PROOF && (lasts || !self.comes_back)
+        if self.well < PROOF {
+            return false;
+        }
+        self.unproven = None;
+        lasts || self.comes_back.is_none()
     }
 
     /// What the statistics say against it once a look at `now` is noted.
-    fn verdict_at(&self, now: Timestamp) -> Option<(Timestamp, Trouble)> {
-        let lasts = |since: &Timestamp| now.since(*since) >= JOINING;
-        let trouble = if self.stuck.is_some_and(|since| lasts(&since)) { STUCK } else { APART };
-        self.apart.filter(lasts).map(|since| (since, trouble))
+    fn verdict_at(&self, now: Timestamp) -> Option<Trouble> {
+        let lasts =
+            |since: Option<Timestamp>| since.is_some_and(|since| now.since(since) >= JOINING);
+        let trouble = if lasts(self.stuck) { STUCK } else { APART };
+        lasts(self.apart).then_some(trouble)
     }
 
     /// How the end of what is wrong with it would show, if anything is.
     fn heals(&self) -> Option<Heals> {
-        self.unproven.max(self.verdict.map(|(_, trouble)| trouble.heals))
+        self.unproven.max(self.verdict.map(|trouble| trouble.heals))
     }
 
     fn is_not_well(&mut self) {

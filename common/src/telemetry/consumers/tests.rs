@@ -231,6 +231,54 @@ fn who_takes_turns_with_another_is_not_up_meanwhile() {
 }
 
 #[test]
+fn what_only_time_ends_is_told_again_once_what_came_since_is_over() {
+    let (state, clock) = consumer();
+    state.failed(0, FENCED, "fenced");
+    clock.advance(RENEW_FIRST);
+    assert_eq!(state.renew(), Some(1));
+    let tells = |trouble: Trouble| state.report().fault().unwrap().contains(trouble.problem);
+    state.looked(1, Standing::Waits);
+    clock.advance(JOINING);
+    state.looked(1, Standing::Waits);
+    assert!(tells(APART));
+    state.received();
+    assert!(tells(APART), "a message is of one partition");
+    state.looked(1, Standing::Receives);
+    assert!(tells(FENCED), "the statistics have taken it back");
+    state.failed(1, DENIED, "Topic authorization failed");
+    assert!(tells(DENIED));
+    state.received();
+    assert!(tells(FENCED), "a message came, so it may read");
+    clock.advance(RENEW_FIRST * 2);
+    assert_eq!(state.renew(), None, "nothing is left that a new client would end");
+    state.failed(1, REFUSED, "SASL authentication error");
+    state.looked(1, Standing::Receives);
+    assert!(tells(REFUSED));
+    state.looked(1, Standing::Receives);
+    assert!(tells(FENCED), "two looks in a row");
+    state.failed(1, FENCED, "fenced");
+    state.received();
+    assert_eq!(state.renew(), Some(2), "a message that came before it was fenced proves nothing");
+    state.failed(2, DENIED, "Topic authorization failed");
+    clock.advance(RENEW_FIRST * 4);
+    assert_eq!(state.renew(), Some(3));
+    state.looked(3, Standing::Waits);
+    assert!(tells(DENIED), "it is not in its group yet");
+}
+
+#[test]
+fn who_was_fenced_and_could_not_be_made_anew_is_tried_again_whatever_comes() {
+    let (state, clock) = consumer();
+    state.failed(0, FENCED, "fenced");
+    clock.advance(RENEW_FIRST);
+    assert_eq!(state.renew(), Some(1));
+    state.not_renewed();
+    state.received();
+    clock.advance(RENEW_FIRST * 2);
+    assert_eq!(state.renew(), Some(1));
+}
+
+#[test]
 fn a_client_that_can_not_be_made_is_tried_again() {
     let (state, clock) = consumer();
     state.failed(0, DENIED, "Topic authorization failed");

@@ -103,10 +103,13 @@ impl Consumer {
     /// A few messages more for `batch`, if they come soon: at least one, however full it is, and to ask keeps the member in
     /// its group.
     pub async fn more(&self, batch: &mut Vec<Record>, limits: BatchLimits) {
-        if let Ok(record) = timeout(limits.linger, self.next()).await {
-            batch.push(record);
-            self.fill(batch, limits).await;
-        }
+        let Ok(record) = timeout(limits.linger, self.next()).await else {
+            // That was too short for a look.
+            self.renew_if_due(self.inner());
+            return;
+        };
+        batch.push(record);
+        self.fill(batch, limits).await;
     }
 
     /// Fills `batch` with what is there, and then with what comes soon.
@@ -188,14 +191,22 @@ impl Consumer {
 
     /// A message, if one comes within a while.
     async fn look_once(&self) -> Option<Record> {
-        // Also while messages come: another of its partitions may need it.
-        self.renew_if_due(self.inner());
         if let Some(record) = self.take_aside() {
             return Some(record);
         }
         self.join_once().await;
         let inner = self.inner();
         self.commit_held(&inner, std::iter::empty(), CommitMode::Async);
+        let received = self.receive(&inner).await;
+        // Also where a message came, since another partition may need it; and not before, since what the client had to say
+        // meanwhile may have ended the need.
+        let is_new = self.renew_if_due(inner);
+        // What a client that is gone received comes again.
+        received.filter(|_| !is_new)
+    }
+
+    /// What `inner` receives within a while, if it does.
+    async fn receive(&self, inner: &StreamConsumer<Membership>) -> Option<Record> {
         match timeout(LOOK, inner.recv()).await {
             Ok(Ok(message)) => {
                 self.broker.up();
@@ -228,9 +239,9 @@ impl Consumer {
         self.state.topic()
     }
 
-    /// Puts a new client in the place of `old` when what it met can't end otherwise.
-    fn renew_if_due(&self, old: Arc<StreamConsumer<Membership>>) {
-        let Some(client) = self.state.renew() else { return };
+    /// Puts a new client in the place of `old` when what it met can't end otherwise; returns whether it did.
+    fn renew_if_due(&self, old: Arc<StreamConsumer<Membership>>) -> bool {
+        let Some(client) = self.state.renew() else { return false };
         tracing::info!(topic = self.state.topic(), group = self.group, "the consumer is made anew");
         let (broker, state, assigned) =
             (self.broker.clone(), self.state.clone(), self.assigned.clone());
@@ -243,10 +254,12 @@ impl Consumer {
                 // It begins where was committed, so it gets that again.
                 *self.aside() = Aside::default();
                 tokio::task::spawn_blocking(move || leave(old));
+                true
             }
             Err(error) => {
                 tracing::error!(%error, "no new consumer can be made; it is tried again");
                 self.state.not_renewed();
+                false
             }
         }
     }
