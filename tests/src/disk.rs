@@ -1,6 +1,6 @@
 //! A disk of its own that is small enough to be filled: a file system in memory, which only root may mount.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -49,7 +49,9 @@ impl SmallDisk {
 
     /// Takes all that is free, but for so many bytes.
     pub fn fill(&self, left: u64) -> anyhow::Result<()> {
-        let (mut file, piece, mut taken) = (File::create(self.filler())?, vec![1_u8; PIECE], 0_u64);
+        // On top of what is taken already: that is not free meanwhile.
+        let mut file = OpenOptions::new().append(true).create(true).open(self.filler())?;
+        let (piece, mut taken) = (vec![1_u8; PIECE], file.metadata()?.len());
         loop {
             match file.write(&piece) {
                 Ok(written) => taken += u64::try_from(written)?,

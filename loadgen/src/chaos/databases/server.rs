@@ -28,6 +28,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 /// How long a server that had no room may take to come back.
 const ROOM_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long a write may take to find that there is no room left at all.
+const FULL_DEADLINE: Duration = Duration::from_secs(10);
+
 /// How long a standby may take to have what its server has.
 const STANDBY_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -193,7 +196,10 @@ impl Server {
             }
             PostgresFault::StartPooler => self.pooler()?.start_again().map(|()| 0),
             PostgresFault::DiskFull { left_kib } => self.disk()?.fill(left_kib * 1024).map(|()| 0),
-            PostgresFault::DiskFree => self.free_disk().map(|()| 0),
+            PostgresFault::DiskFree => {
+                self.take_the_rest()?;
+                self.free_disk().map(|()| 0)
+            }
             PostgresFault::LeaveBehind => self.leave_standby_behind().map(|()| 0),
             PostgresFault::Promote => self.promote_standby().map(|()| 1),
             PostgresFault::StandBy => self.get_standby().map(|()| 0),
@@ -353,12 +359,25 @@ impl Server {
         wait_until(&mut self.administrator()?, &waits).map(|()| 1)
     }
 
+    /// Where what was left has been enough so far, leaves nothing, and waits until a write finds no room.
+    fn take_the_rest(&self) -> Result<()> {
+        let (server, met) = (&self.server, self.told);
+        let told = || Ok(server.said(NO_ROOM));
+        if told()? > met {
+            return Ok(());
+        }
+        self.disk()?.fill(0)?;
+        // That none did shows in what the fault has met.
+        let _ = wait_for("a write without room", FULL_DEADLINE, told, |told| *told > met);
+        Ok(())
+    }
+
     /// Gives its disk room again, and waits until it answers: where its log found no room, it has ended, or is about to.
     fn free_disk(&mut self) -> Result<()> {
+        self.disk()?.clear()?;
         let told = self.server.said(NO_ROOM);
         self.without_room += told.saturating_sub(self.told);
         self.told = told;
-        self.disk()?.clear()?;
         eventually_blocking("a server that has room again", ROOM_DEADLINE, || {
             if !self.server.is_running() {
                 // With its next start it begins another log.
