@@ -66,6 +66,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    arenas::limit();
     match run(Cli::parse()) {
         Ok(code) => code,
         Err(error) => {

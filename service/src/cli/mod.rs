@@ -91,6 +91,7 @@ pub const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs a service's command line; what goes wrong is one line on standard error and an exit code of 1.
 pub fn run(service: Service) -> ExitCode {
+    arenas::limit();
     let command = Cli::command().name(service.name).about(service.about);
     let cli = match Cli::from_arg_matches(&command.get_matches()) {
         Ok(cli) => cli,
