@@ -97,6 +97,9 @@ impl Stack {
             settings.http.bind = loopback(port).to_string();
             settings.access.open = true;
             settings.kafka.brokers.clone_from(&brokers);
+            if broker.is_some() {
+                settings.kafka.properties.extend(EmbeddedBroker::properties());
+            }
             add_topic_suffix(&mut settings, topic_suffix);
             settings.kafka.create_topics = broker.is_none();
             settings.mail.transport = MailTransport::Smtp;

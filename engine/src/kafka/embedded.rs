@@ -2,6 +2,8 @@
 //!
 //! It is in memory, keeps 5 MiB per partition and forgets everything at the end; never for durability.
 
+use std::collections::BTreeMap;
+
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
@@ -21,6 +23,12 @@ impl EmbeddedBroker {
         let cluster =
             MockCluster::new(1).map_err(KafkaError::during("the embedded broker can't start"))?;
         Ok(Self { cluster })
+    }
+
+    /// What its consumers are told (`kafka.properties`): where there is nothing for one, it answers only when this time is
+    /// over, also if a message comes meanwhile.
+    pub fn properties() -> BTreeMap<String, String> {
+        [("fetch.wait.max.ms".to_owned(), "20".to_owned())].into()
     }
 
     /// Where it listens.

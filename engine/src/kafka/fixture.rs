@@ -1,14 +1,13 @@
 //! What tests send, receive and are told.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use common::config::{KafkaSettings, SignatureRequirement, SigningSettings};
 use common::event::Event;
 
 use super::signing::SIGNATURE;
-use super::{Envelope, Message, Record, Signing};
+use super::{EmbeddedBroker, Envelope, Message, Record, Signing};
 
 /// What a test's service is told of its broker: it sends to `topic`, which is there.
 pub(crate) fn settings_for_tests(brokers: String, topic: &str, partitions: i32) -> KafkaSettings {
@@ -24,7 +23,7 @@ pub(crate) fn settings_for_tests(brokers: String, topic: &str, partitions: i32) 
         min_insync_replicas: -1,
         retention: Duration::from_secs(86_400),
         create_topics: false,
-        properties: BTreeMap::new(),
+        properties: EmbeddedBroker::properties(),
     }
 }
 

@@ -155,8 +155,8 @@ impl DrainBench<'_> {
         let mut conn = database.connect()?;
         checkpoint(&mut conn)?;
         let counting = Counting::begin(&mut conn, counters::SENT, events)?;
-        let brokers = self.parts.broker.brokers();
-        let mut service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
+        let broker = &self.parts.broker;
+        let mut service = Service::start_with(&self.program, &database.url(), broker, &settings)?;
         let sent = counting.end(&mut conn).with_context(|| service.log_tail())?;
         let used = BTreeMap::from([(OWNER, service.used()?)]);
         let rate_per_s = sent_per_s(&mut conn, events, sent.at)?;
@@ -179,8 +179,8 @@ impl DrainBench<'_> {
         connector.stop(&mut conn)?;
         put_backlog(&mut conn, self.options, events)?;
         let settings = topics.to_drain(events, Relay::External);
-        let brokers = self.parts.broker.brokers();
-        let service = Service::start_with(&self.program, &database.url(), &brokers, &settings)?;
+        let broker = &self.parts.broker;
+        let service = Service::start_with(&self.program, &database.url(), broker, &settings)?;
         let before = connector.used()?;
         let counting = Counting::begin(&mut conn, counters::SENT, events)?;
         connector.resume()?;

@@ -163,7 +163,7 @@ fn measure_own(arguments: &Arguments, time: &Time) -> Result<Vec<HttpCase>> {
     let of_limit = server.of_limit.make_with(product_service::SERVICE.migrations)?;
     let broker = Broker::start(arguments.broker)?;
     let _answers = answers::start(&broker.settings())?;
-    let service = Service::start(&program, &database.url(), &broker.brokers())?;
+    let service = Service::start(&program, &database.url(), &broker)?;
     let bench = HttpBench {
         arguments,
         target: Target::parse(&service.url)?,

@@ -165,8 +165,8 @@ impl InstancesBench<'_> {
         let settings = topics.to_drain(events * running.instances, running.relay);
         let mut conn = database.connect()?;
         pause_relays(&mut conn, EVERYTHING, Env::system().now())?;
-        let (program, url, brokers) = (&programs.owner, database.url(), broker.brokers());
-        let services = start_instances(program, &url, &brokers, &settings, running)?;
+        let (program, url) = (&programs.owner, database.url());
+        let services = start_instances(program, &url, broker, &settings, running)?;
         wait_until_shared(&mut conn, running)?;
         checkpoint(&mut conn)?;
         let before = used_by(&services)?;

@@ -335,7 +335,9 @@ fn create(
         .set("auto.offset.reset", "earliest")
         .set("session.timeout.ms", "10000")
         .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("fetch.wait.max.ms", "20")
+        // A broker answers as soon as it has a message; a tenth of a second is what partitions may have to wait that were
+        // assigned or go on again meanwhile.
+        .set("fetch.wait.max.ms", "100")
         .set("queued.max.messages.kbytes", "16384")
         // By default, a queue that was full is left alone for a second, and may be empty long before.
         .set("fetch.queue.backoff.ms", "100");

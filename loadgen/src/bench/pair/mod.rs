@@ -74,9 +74,9 @@ impl<'a> Pair<'a> {
         // The services make their tables themselves.
         let (database, copies) =
             (server.of_service.make_with(&[])?, server.of_copy.make_with(&[])?);
-        let (topics, brokers) = (broker.new_topics()?, broker.brokers());
+        let topics = broker.new_topics()?;
         let settings: Vec<_> = topics.of_copy().into_iter().chain(told).collect();
-        let copy = Service::start_with(&programs.copy, &copies.url(), &brokers, &settings)?;
+        let copy = Service::start_with(&programs.copy, &copies.url(), broker, &settings)?;
         let (of_owner, of_copy) = (database.connect()?, copies.connect()?);
         let mut pair = Self {
             owners: Vec::new(),
@@ -112,8 +112,8 @@ impl<'a> Pair<'a> {
         settings.push(running.relay.setting());
         settings.extend(running.settings.iter().cloned());
         let Both { programs, parts: Parts { broker, connect, .. } } = self.both;
-        let (url, brokers) = (self.database.url(), broker.brokers());
-        self.owners = start_instances(&programs.owner, &url, &brokers, &settings, running)?;
+        let url = self.database.url();
+        self.owners = start_instances(&programs.owner, &url, broker, &settings, running)?;
         self.running = running.clone();
         let shared = wait_until_shared(&mut self.of_owner, running);
         self.with_logs(shared)?;

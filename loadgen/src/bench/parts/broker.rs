@@ -66,6 +66,14 @@ impl Broker {
         }
     }
 
+    /// What its consumers are told besides.
+    pub(in crate::bench) fn properties(&self) -> BTreeMap<String, String> {
+        match &self.started {
+            Started::Embedded(_) => EmbeddedBroker::properties(),
+            Started::Kafka(_) => BTreeMap::new(),
+        }
+    }
+
     /// What order-service, or whoever stands in for it, is told.
     pub(in crate::bench) fn settings(&self) -> KafkaSettings {
         self.settings_of(EVENTS, ACKS)
@@ -89,7 +97,7 @@ impl Broker {
             min_insync_replicas: -1,
             retention: Duration::from_secs(7 * 86_400),
             create_topics: false,
-            properties: BTreeMap::new(),
+            properties: self.properties(),
         }
     }
 }

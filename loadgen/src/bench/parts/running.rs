@@ -7,6 +7,7 @@ use anyhow::Result;
 use common::db::Conn;
 use engine::outbox::{self, SHARDS};
 
+use super::broker::Broker;
 use super::service::Service;
 use crate::bench::options::Relay;
 use crate::bench::wait::Wait;
@@ -48,13 +49,13 @@ impl Running {
 pub(in crate::bench) fn start_instances(
     program: &Path,
     database: &str,
-    brokers: &str,
+    broker: &Broker,
     settings: &[(&'static str, String)],
     running: &Running,
 ) -> Result<Vec<Service>> {
     let mut services = Vec::new();
     for number in 0..running.instances {
-        let mut service = Service::start_with(program, database, brokers, settings)?;
+        let mut service = Service::start_with(program, database, broker, settings)?;
         // One of them reads it, and the first one finds nobody who does.
         if running.relay == Relay::Log && number == 0 {
             service.wait_until_it_follows_the_log()?;

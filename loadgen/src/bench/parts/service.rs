@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use stockloop_tests::ports::free_port;
 use stockloop_tests::process::{Child, Launch};
 
+use super::broker::Broker;
 use crate::process::{Process, Used};
 
 /// How long a service may take until it listens.
@@ -31,15 +32,15 @@ pub(in crate::bench) struct Service {
 impl Service {
     /// Starts `program` on a database and a broker. All other settings are the ordinary ones, but for its port, and for
     /// what would be done beside the load.
-    pub(in crate::bench) fn start(program: &Path, database: &str, brokers: &str) -> Result<Self> {
-        Self::start_with(program, database, brokers, &[])
+    pub(in crate::bench) fn start(program: &Path, database: &str, broker: &Broker) -> Result<Self> {
+        Self::start_with(program, database, broker, &[])
     }
 
     /// The same, with `more` settings.
     pub(in crate::bench) fn start_with(
         program: &Path,
         database: &str,
-        brokers: &str,
+        broker: &Broker,
         more: &[(&str, String)],
     ) -> Result<Self> {
         // Nobody listens there: nothing is asked of another service.
@@ -48,10 +49,14 @@ impl Service {
             .arg("serve")
             .env("STOCKLOOP__HTTP__BIND", "127.0.0.1:0")
             .env("STOCKLOOP__DATABASE__URL", database)
-            .env("STOCKLOOP__KAFKA__BROKERS", brokers)
+            .env("STOCKLOOP__KAFKA__BROKERS", broker.brokers())
             .env("STOCKLOOP__KAFKA__CREATE_TOPICS", "false")
             .env("STOCKLOOP__PEER__URL", nobody)
             .env("STOCKLOOP__VERIFY__CRON", NEVER);
+        for (name, value) in broker.properties() {
+            let name = name.replace('.', "_").to_uppercase();
+            launch = launch.env(format!("STOCKLOOP__KAFKA__PROPERTIES__{name}"), value);
+        }
         // The last word counts.
         for (name, value) in more {
             launch = launch.env(name, value);
