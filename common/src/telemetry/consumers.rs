@@ -1,9 +1,9 @@
 //! Whether what receives messages can receive them: a state per consumer, with what the broker said.
 //!
 //! A client tells each error once, and an idle consumer receives nothing, so an error stands until something disproves
-//! it: a message, the client's own statistics (it is in its group and reads), or both after it was made anew. What the
-//! statistics say themselves only they disprove: a message tells nothing of the partitions that it does not come from.
-//! One that says nothing at all is not asked for messages.
+//! it: a message, the client's own statistics (it is in its group and reads), or both after it was made anew; where another
+//! client may come back for its place, only time does. What the statistics say themselves only they disprove: a message
+//! tells nothing of the partitions that it does not come from. One that says nothing at all is not asked for messages.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
