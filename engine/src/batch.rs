@@ -1,8 +1,52 @@
 //! What can go wrong with a batch of messages, and whose fault it is: both the inbox and the settling of answers
 //! take batches in one transaction each, and look for the bad message only where the data is to blame.
 
-use common::db::{DbError, Fault};
+use common::db::{Conn, DbError, Fault, bisect};
 use thiserror::Error;
+
+/// How a batch is tried in its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// As it is: what fails takes all of the transaction along, so that is to be tried again in halves.
+    Whole,
+    /// In savepoints, as far as it has to be cut until what fails stands alone.
+    Halves,
+}
+
+impl Attempt {
+    /// Tries a batch as it is, which is all that most need, and in halves where that calls for it.
+    ///
+    /// # Errors
+    /// Those of the last try.
+    pub(crate) async fn each<T, F>(repeats: bool, run: impl Fn(Self) -> F) -> Result<T, BatchError>
+    where
+        F: Future<Output = Result<T, BatchError>>,
+    {
+        match run(Self::Whole).await {
+            Err(error) if error.calls_for_bisection(repeats) => run(Self::Halves).await,
+            tried => tried,
+        }
+    }
+
+    /// Runs `work` on `items`; in halves, `bad` answers for those that fail alone and are to blame for that.
+    ///
+    /// # Errors
+    /// Those of `work` for which no item answers, and those of `bad`.
+    pub(crate) fn run<I, T>(
+        self,
+        conn: &mut Conn,
+        items: &[I],
+        repeats: bool,
+        work: &mut impl FnMut(&mut Conn, &[I]) -> Result<Vec<T>, BatchError>,
+        bad: &mut impl FnMut(&mut Conn, &I, BatchError) -> Result<T, BatchError>,
+    ) -> Result<Vec<T>, BatchError> {
+        let blame = |error: &BatchError| error.calls_for_bisection(repeats);
+        match self {
+            Self::Whole => work(conn, items),
+            Self::Halves => bisect(conn, items, work, &blame, bad),
+        }
+    }
+}
 
 /// Why a batch of messages was not taken; nothing of it is kept.
 #[derive(Debug, Error)]
@@ -47,5 +91,38 @@ impl BatchError {
             Self::Raced | Self::World(_) => Fault::World,
             Self::Flawed(_) => Fault::Data,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::ready;
+
+    use diesel::result::Error;
+
+    use super::*;
+
+    async fn attempts(repeats: bool, failing: fn() -> Option<BatchError>) -> Vec<Attempt> {
+        let tried = RefCell::new(Vec::new());
+        let run = |attempt| {
+            tried.borrow_mut().push(attempt);
+            ready(failing().map_or(Ok(()), Err))
+        };
+        let outcome = Attempt::each(repeats, run).await;
+        assert_eq!(outcome.is_ok(), failing().is_none());
+        tried.into_inner()
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_cut_only_where_its_data_may_be_to_blame() {
+        use Attempt::{Halves, Whole};
+        let flawed = || Some(BatchError::Flawed("panicked".to_owned()));
+        let unknown = || Some(BatchError::Query(Error::NotFound));
+        assert_eq!(attempts(false, || None).await, [Whole]);
+        assert_eq!(attempts(false, flawed).await, [Whole, Halves]);
+        assert_eq!(attempts(true, || Some(BatchError::Raced)).await, [Whole]);
+        assert_eq!(attempts(false, unknown).await, [Whole]);
+        assert_eq!(attempts(true, unknown).await, [Whole, Halves]);
     }
 }

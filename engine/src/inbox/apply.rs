@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use super::evidence::Control;
 use super::model::{Detail, Handler, HandlerOutcome};
 use super::quarantine;
-use crate::batch::BatchError;
+use crate::batch::{Attempt, BatchError};
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{
     Ack, BadSignature, Envelope, Record, SignatureChecks, Signing, Unreadable, Verdict, cut_error,
@@ -115,12 +115,14 @@ impl Inbox {
         repeats: bool,
     ) -> Result<Applied, BatchError> {
         let batch: Arc<Vec<Record>> = records.into();
-        let (inbox, records) = (self.clone(), Arc::clone(&batch));
-        let applied = self.db.write_by_index::<_, BatchError>(move |conn| {
-            let applied = inbox.apply_in(conn, &records, repeats)?;
-            // Last, since other batches of the same partitions wait for it.
-            inbox.positions.note(conn, inbox.env.now(), &records)?;
-            Ok(applied)
+        let applied = Attempt::each(repeats, |attempt| {
+            let (inbox, records) = (self.clone(), Arc::clone(&batch));
+            self.db.write_by_index(move |conn| {
+                let applied = inbox.apply_in(conn, &records, (attempt, repeats))?;
+                // Last, since other batches of the same partitions wait for it.
+                inbox.positions.note(conn, inbox.env.now(), &records)?;
+                Ok(applied)
+            })
         });
         let mut applied = applied.await?;
         self.positions.took(&batch);
@@ -146,7 +148,7 @@ impl Inbox {
         &self,
         conn: &mut Conn,
         records: &[Record],
-        repeats: bool,
+        tried: (Attempt, bool),
     ) -> Result<Applied, BatchError> {
         let now = self.env.now();
         let mut applied = Applied::default();
@@ -187,7 +189,7 @@ impl Inbox {
         }
         applied.unreadable += refused.len();
         keep_refused(conn, &refused, now)?;
-        let answers = self.answers(conn, &firsts, repeats, now)?;
+        let answers = self.answers(conn, &firsts, tried, now)?;
         let passed = firsts.iter().zip(&answers).filter(|(_, answer)| answer.had_effect());
         applied.passed = passed.take(Control::EVENTS).map(|(event, _)| event.clone()).collect();
         let mut answers: HashMap<EventId, HandlerOutcome> =

@@ -5,13 +5,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use common::clock::Timestamp;
-use common::db::{Conn, Fault, bisect};
+use common::db::{Conn, Fault};
 use common::event::Event;
 use diesel::result::Error;
 
 use super::apply::Inbox;
 use super::model::{Detail, HandlerOutcome};
-use crate::batch::BatchError;
+use crate::batch::{Attempt, BatchError};
 use crate::kafka::cut_error;
 
 /// How many events may fail for their data, with nothing that passes, before the world is suspected.
@@ -52,7 +52,7 @@ enum Evidence {
 }
 
 impl Inbox {
-    /// What each of `events` is answered: they are applied together, or, where that fails, in halves.
+    /// What each of `events` is answered: they are applied together, or in halves.
     ///
     /// # Errors
     /// What none of them is to blame for.
@@ -60,20 +60,20 @@ impl Inbox {
         &self,
         conn: &mut Conn,
         events: &[Event],
-        repeats: bool,
+        (attempt, repeats): (Attempt, bool),
         now: Timestamp,
     ) -> Result<Vec<HandlerOutcome>, BatchError> {
         let (passed, mut blamed, mut evidence) = (Cell::new(0), 0, None);
-        let answers = bisect(
+        let answers = attempt.run(
             conn,
             events,
+            repeats,
             &mut |conn, events| {
                 let answers = self.apply_together(conn, events, now)?;
                 let fresh = answers.iter().filter(|answer| answer.had_effect()).count();
                 passed.set(passed.get() + fresh);
                 Ok(answers.into_iter().map(|answer| (answer, None)).collect())
             },
-            &|error: &BatchError| error.calls_for_bisection(repeats),
             &mut |conn, _, error: BatchError| {
                 blamed += 1;
                 if passed.get() == 0 && evidence.is_none() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::db::{Conn, Db, bisect};
+use common::db::{Conn, Db};
 use common::env::Env;
 use common::event::EventFacts;
 use common::ids::EventId;
@@ -18,7 +18,7 @@ use super::store;
 use super::update::{Advanced, Update};
 use super::watched;
 use crate::alerts::{self, NewAlert};
-use crate::batch::BatchError;
+use crate::batch::{Attempt, BatchError};
 use crate::consumers::{Consumers, Voice};
 use crate::counters;
 use crate::dead_letters::{self, DeadLetter};
@@ -92,17 +92,17 @@ impl Settler {
         records: Vec<Record>,
         repeats: bool,
     ) -> Result<Settlement, BatchError> {
-        let (settler, batch) = (self.clone(), Arc::new(records));
-        let records = Arc::clone(&batch);
-        let settled: Result<Settlement, BatchError> = db
-            .write_by_index(move |conn| {
-                let settlement = settler.settle_in(conn, &records, repeats)?;
+        let batch = Arc::new(records);
+        let settled = Attempt::each(repeats, |attempt| {
+            let (settler, records) = (self.clone(), Arc::clone(&batch));
+            db.write_by_index(move |conn| {
+                let settlement = settler.settle_in(conn, &records, (attempt, repeats))?;
                 // Last, since other batches of the same partitions wait for it.
                 settler.positions.note(conn, settler.env.now(), &records)?;
                 Ok(settlement)
             })
-            .await;
-        let settlement = settled?;
+        });
+        let settlement = settled.await?;
         self.positions.took(&batch);
         settlement.advanced.log_exhausted();
         // What is settled is settled; these only stay open until a newer version of their key comes.
@@ -145,7 +145,7 @@ impl Settler {
         &self,
         conn: &mut Conn,
         records: &[Record],
-        repeats: bool,
+        (attempt, repeats): (Attempt, bool),
     ) -> Result<Settlement, BatchError> {
         let mut total = Settlement::default();
         let mut answers: Vec<(&Record, Ack)> = Vec::new();
@@ -170,20 +170,20 @@ impl Settler {
         total.foreign = answers.iter().filter(|(_, ack)| voice(ack) == Voice::Foreign).count();
         let (watched, mut answers): (Vec<_>, Vec<_>) =
             answers.into_iter().partition(|(_, ack)| voice(ack) == Voice::Watched);
-        total.add(self.note_watched(conn, &watched, repeats)?);
+        total.add(self.note_watched(conn, &watched, (attempt, repeats))?);
         answers.retain(|(_, ack)| voice(ack) == Voice::Counts);
         if answers.is_empty() {
             return Ok(total);
         }
         let (mut aside, mut by_data, mut why) = (0, true, String::new());
         for answers in answers.chunks(ACKS_AT_ONCE) {
-            let parts = bisect(
+            let parts = attempt.run(
                 conn,
                 answers,
+                repeats,
                 &mut |conn, answers| {
                     self.settle_acks(conn, &consumers, answers).map(|done| vec![done])
                 },
-                &|error: &BatchError| error.calls_for_bisection(repeats),
                 &mut |conn, (record, ack), error: BatchError| {
                     aside += 1;
                     by_data &= error.fault().is_of_data();
@@ -205,19 +205,19 @@ impl Settler {
         &self,
         conn: &mut Conn,
         answers: &[(&Record, Ack)],
-        repeats: bool,
+        (attempt, repeats): (Attempt, bool),
     ) -> Result<Settlement, BatchError> {
         let mut total = Settlement::default();
         for answers in answers.chunks(ACKS_AT_ONCE) {
-            let parts = bisect(
+            let parts = attempt.run(
                 conn,
                 answers,
+                repeats,
                 &mut |conn, answers: &[(&Record, Ack)]| {
                     let acks: Vec<&Ack> = answers.iter().map(|(_, ack)| ack).collect();
                     watched::note(conn, &self.topic, &acks, self.env.now())?;
                     Ok(vec![Settlement::default()])
                 },
-                &|error: &BatchError| error.calls_for_bisection(repeats),
                 &mut |conn, (record, ack), error: BatchError| {
                     self.set_aside(conn, record, ack, &error)
                 },
