@@ -18,6 +18,7 @@ on_every_database!(
     a_batch_that_comes_late_takes_nothing_back,
     a_topic_that_was_made_anew_begins_anew,
     a_database_that_is_replaced_under_a_service_that_runs_is_told,
+    what_is_behind_is_told_beside_what_is_not_and_what_is_new,
 );
 
 struct PositionFixture {
@@ -138,4 +139,16 @@ async fn a_database_that_is_replaced_under_a_service_that_runs_is_told(f: Positi
     f.take(&[(0, 10)]).await;
     assert_eq!(f.alerts().await, 1);
     assert!(f.newest().await.unwrap().detail.contains("partition 0: 4, answered up to 10"));
+}
+
+async fn what_is_behind_is_told_beside_what_is_not_and_what_is_new(f: PositionFixture) {
+    f.look(&[(0, None), (1, None)]).await;
+    f.take(&[(0, 9), (1, 9)]).await;
+    f.take(&[(0, 19), (1, 4), (2, 0)]).await;
+    assert_eq!((f.stored().await, f.alerts().await), (vec![(0, 20), (1, 10), (2, 1)], 0));
+    f.set("UPDATE read_position SET next_offset = 4 WHERE partition = 0").await;
+    f.take(&[(0, 20), (1, 10), (2, 1)]).await;
+    let detail = f.newest().await.unwrap().detail;
+    assert!(detail.contains("(partition 0: 4, answered up to 20)"), "{detail}");
+    assert_eq!((f.stored().await, f.alerts().await), (vec![(0, 21), (1, 11), (2, 2)], 1));
 }
