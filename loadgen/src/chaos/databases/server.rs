@@ -195,7 +195,11 @@ impl Server {
                 Ok(1)
             }
             PostgresFault::StartPooler => self.pooler()?.start_again().map(|()| 0),
-            PostgresFault::DiskFull { left_kib } => self.disk()?.fill(left_kib * 1024).map(|()| 0),
+            PostgresFault::DiskFull { left_kib } => {
+                // It may have ended since the last look, and begun another log.
+                self.told = self.server.said(NO_ROOM);
+                self.disk()?.fill(left_kib * 1024).map(|()| 0)
+            }
             PostgresFault::DiskFree => {
                 self.take_the_rest()?;
                 self.free_disk().map(|()| 0)
@@ -379,10 +383,6 @@ impl Server {
         self.without_room += told.saturating_sub(self.told);
         self.told = told;
         eventually_blocking("a server that has room again", ROOM_DEADLINE, || {
-            if !self.server.is_running() {
-                // With its next start it begins another log.
-                self.told = 0;
-            }
             self.server.start_again().map_err(|error| format!("{error:#}"))?;
             let connected = PgConnection::establish(&self.server.url("postgres"));
             connected.map(drop).map_err(|error| error.to_string())
