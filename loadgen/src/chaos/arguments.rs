@@ -29,7 +29,8 @@ use crate::programs::{COPY, OWNER, Programs};
   stockloop-loadgen chaos --scenario kill --seconds 30
   stockloop-loadgen chaos --scenario lost-commit,lost-send --seed 42 --seeds 5
   stockloop-loadgen chaos --seeds 10 --jobs 4
-  stockloop-loadgen chaos --seconds 60 --json chaos.json --report docs/RELIABILITY.md")]
+  stockloop-loadgen chaos --seconds 60 --json chaos.json --report docs/RELIABILITY.md
+  stockloop-loadgen chaos --seed 1 --seeds 10 --jobs 4 --json chaos.json --resume")]
 pub(crate) struct Arguments {
     /// What happens: one of these, or several with commas in between
     #[arg(
@@ -70,9 +71,13 @@ pub(crate) struct Arguments {
     /// A folder with both programs of the last release, for the scenario upgrade
     #[arg(long, value_name = "DIR")]
     old_programs: Option<PathBuf>,
-    /// Also write the outcomes to this file as JSON
+    /// Also write the outcomes to this file as JSON, each time that a run has ended
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
+    /// Go on with runs that were ended early: what the file of --json has is not run again. All else has to be told as before,
+    /// also the seed; without such a file they begin
+    #[arg(long, requires = "json", requires = "seed")]
+    pub(super) resume: bool,
     /// Also write them as a table into this Markdown file, in the place of the one that is there
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,

@@ -13,6 +13,7 @@ use stockloop_tests::process::{Child, Launch, ScratchFolder};
 
 use super::arguments::{Arguments, Trial};
 use super::outcome::Outcome;
+use super::record::Record;
 use super::tell;
 use crate::progress::turns_bar;
 
@@ -22,8 +23,8 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Where a process writes what came of its run, in a folder for it alone.
 const OUTCOME: &str = "outcome.json";
 
-/// Runs all of `trials`, up to `at_once` at a time, and hands over what came of each, with its place among them, as it
-/// ends. What a run says is printed then, and no other one's in between.
+/// Runs all of `trials`, up to `at_once` at a time, and hands over what came of each as it ends. What a run says is printed
+/// then, and no other one's in between.
 ///
 /// # Errors
 /// Where a process can't be started, or what came of one is not taken; those that still run are ended.
@@ -31,18 +32,18 @@ pub(super) fn run(
     arguments: &Arguments,
     at_once: usize,
     trials: Vec<Trial>,
-    mut take: impl FnMut(usize, Outcome) -> Result<()>,
+    mut take: impl FnMut(Outcome) -> Result<()>,
 ) -> Result<()> {
     // Asked once: a file that was built anew meanwhile is no longer found by its name.
     let program = env::current_exe()?;
     let bar = turns_bar(trials.len());
     let mut running: Vec<Job> = Vec::new();
-    let mut waiting = trials.into_iter().enumerate();
+    let mut waiting = trials.into_iter();
     loop {
         while running.len() < at_once
-            && let Some((place, trial)) = waiting.next()
+            && let Some(trial) = waiting.next()
         {
-            running.push(Job::start(&program, arguments, place, trial)?);
+            running.push(Job::start(&program, arguments, trial)?);
             if bar.is_hidden() {
                 println!("{} begins, with seed {}", trial.scenario.name, trial.seed);
             }
@@ -50,7 +51,7 @@ pub(super) fn run(
         }
         match take_ended(&mut running) {
             Some((job, status)) => {
-                take(job.place, bar.suspend(|| job.tell(arguments, status)))?;
+                take(bar.suspend(|| job.tell(arguments, status)))?;
                 bar.inc(1);
                 show(&bar, &running);
             }
@@ -76,14 +77,13 @@ fn take_ended(running: &mut Vec<Job>) -> Option<(Job, ExitStatus)> {
 
 /// A run, while its process lives.
 struct Job {
-    place: usize,
     trial: Trial,
     process: Child,
     folder: ScratchFolder,
 }
 
 impl Job {
-    fn start(program: &Path, arguments: &Arguments, place: usize, trial: Trial) -> Result<Self> {
+    fn start(program: &Path, arguments: &Arguments, trial: Trial) -> Result<Self> {
         let folder = ScratchFolder::new("run")?;
         let launch = Launch::new(program)
             .args(arguments.of_trial(trial))
@@ -95,14 +95,14 @@ impl Job {
             .last_signal("TERM");
         let name = trial.scenario.name;
         let process = launch.spawn().with_context(|| format!("{name} can't be started"))?;
-        Ok(Self { place, trial, process, folder })
+        Ok(Self { trial, process, folder })
     }
 
     /// Prints what it has said, and returns what came of it, now that it has ended like this.
     fn tell(&self, arguments: &Arguments, status: ExitStatus) -> Outcome {
         println!("\n{}", self.process.log().trim_end());
         let file = self.folder.path().join(OUTCOME);
-        let written = fs::read(file).map_err(Into::into).and_then(|json| Outcome::read(&json));
+        let written = fs::read(file).map_err(Into::into).and_then(|json| Record::only(&json));
         let objection = objection(&written, status);
         let mut outcome = written.unwrap_or_else(|_| self.no_outcome(arguments));
         if let Some(objection) = objection {

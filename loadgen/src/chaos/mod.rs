@@ -10,8 +10,8 @@
 //! release would, and [`mending`] what an operator does about it. [`readers`] tells how far services have read, and
 //! [`waiting`] is for what comes by itself. What clients were told is in the [`ledger`], which is held against the
 //! databases, by [`looks`] into them, beside the judge ([`crate::check`]); where rows are forgotten meanwhile, a
-//! [`witness`] has seen them, and [`aging`] knows what months take away. The [`outcome`] has all that, and the
-//! [`report`] all outcomes.
+//! [`witness`] has seen them, and [`aging`] knows what months take away. The [`outcome`] has all that, the [`record`]
+//! all outcomes so far, and the [`report`] a table of them.
 
 mod aging;
 mod arguments;
@@ -34,6 +34,7 @@ mod outcome;
 mod plan;
 mod proxy;
 mod readers;
+mod record;
 mod report;
 mod rights;
 mod rivals;
@@ -46,7 +47,6 @@ mod webhook;
 mod wire;
 mod witness;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -57,6 +57,7 @@ pub(crate) use self::arguments::Arguments;
 use self::arguments::Trial;
 use self::instance::Releases;
 use self::outcome::{Outcome, effort, table};
+use self::record::{Build, Record};
 use self::report::Report;
 use self::round::Round;
 use crate::files::{ensure_writable, write};
@@ -65,24 +66,20 @@ use crate::files::{ensure_writable, write};
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     // What would fail after minutes fails now.
     let releases = arguments.releases()?;
-    let files = Files::of(arguments)?;
-    // No more digits than people like to type.
-    let first = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-    let trials = arguments.trials(first, &releases);
-    let at_once = trials.len().min(arguments.jobs.into());
-    let (began, outcomes) = (Instant::now(), BTreeMap::new());
-    let mut series = Series { arguments, first, at_once, began, files, outcomes };
-    if at_once > 1 {
-        jobs::run(arguments, at_once, trials, |place, outcome| series.take(place, outcome))?;
+    let mut series = Series::begin(arguments, &releases)?;
+    let trials = series.left(&releases);
+    if series.at_once > 1 {
+        jobs::run(arguments, series.at_once, trials, |outcome| series.take(outcome))?;
     } else {
-        for (place, trial) in trials.into_iter().enumerate() {
+        for trial in trials {
             let outcome = round(arguments, &releases, trial).run();
             tell(&outcome);
-            series.take(place, outcome)?;
+            series.take(outcome)?;
         }
     }
-    println!("\n{}\n{}:\n\n{}", series.command(), series.effort(), table(&series.outcomes()));
-    Ok(ExitCode::from(u8::from(!series.is_well())))
+    let Series { record, .. } = &series;
+    println!("\n{}\n{}:\n\n{}", series.command(), series.effort(), table(&record.outcomes));
+    Ok(ExitCode::from(u8::from(!record.is_well())))
 }
 
 fn round<'a>(arguments: &Arguments, releases: &'a Releases, trial: Trial) -> Round<'a> {
@@ -94,37 +91,58 @@ fn round<'a>(arguments: &Arguments, releases: &'a Releases, trial: Trial) -> Rou
 /// All that is run, and what has come of it.
 struct Series<'a> {
     arguments: &'a Arguments,
-    /// The seed that is the first one.
-    first: u64,
     at_once: usize,
     began: Instant,
     files: Files<'a>,
-    /// By the place of each among all that is to be run, whatever ended when.
-    outcomes: BTreeMap<usize, Outcome>,
+    record: Record,
 }
 
-impl Series<'_> {
-    /// Takes what came of one, and writes it down: each time, so that nothing is lost of a run that somebody ends.
-    fn take(&mut self, place: usize, outcome: Outcome) -> Result<()> {
-        self.outcomes.insert(place, outcome);
-        let command = self.arguments.command_for_others(self.first);
-        self.files.write(&command, &self.effort(), &self.outcomes())
+impl<'a> Series<'a> {
+    /// A new one, or one of which something was run before.
+    fn begin(arguments: &'a Arguments, releases: &Releases) -> Result<Self> {
+        // No more digits than people like to type.
+        let first = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        let command = arguments.command_for_others(first);
+        let mut record = Record::new(command, first, Build::all(releases)?);
+        if let Some(file) = arguments.json.as_deref().filter(|_| arguments.resume) {
+            record = record.resumed(file)?;
+        }
+        let files = Files::of(arguments)?;
+        let many = arguments.trials(first, releases).len();
+        let at_once = many.min(arguments.jobs.into());
+        let series = Self { arguments, at_once, began: Instant::now(), files, record };
+        if !series.record.outcomes.is_empty() {
+            series.write()?;
+        }
+        Ok(series)
     }
 
-    fn outcomes(&self) -> Vec<&Outcome> {
-        self.outcomes.values().collect()
+    /// What is still to be run.
+    fn left(&self, releases: &Releases) -> Vec<Trial> {
+        let mut trials = self.arguments.trials(self.record.first_seed, releases);
+        trials.retain(|trial| !self.record.has(trial));
+        if self.arguments.resume {
+            println!("{} have ended before, {} are left", self.record.outcomes.len(), trials.len());
+        }
+        trials
+    }
+
+    /// Takes what came of one, and writes it down: each time, so that nothing is lost of a run that somebody ends.
+    fn take(&mut self, outcome: Outcome) -> Result<()> {
+        self.record.take(outcome, self.began.elapsed());
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
+        self.files.write(&self.record, &self.effort())
     }
 
     fn command(&self) -> String {
-        self.arguments.whole_command(self.first)
+        self.arguments.whole_command(self.record.first_seed)
     }
 
     fn effort(&self) -> String {
-        effort(self.outcomes.len(), self.began.elapsed(), self.at_once)
-    }
-
-    fn is_well(&self) -> bool {
-        self.outcomes.values().all(Outcome::is_well)
+        effort(self.record.outcomes.len(), &self.record.sittings(), self.at_once)
     }
 }
 
@@ -145,10 +163,11 @@ impl<'a> Files<'a> {
         Ok(Self { json, report })
     }
 
-    fn write(&self, command: &str, effort: &str, outcomes: &[&Outcome]) -> Result<()> {
+    fn write(&self, record: &Record, effort: &str) -> Result<()> {
         if let Some(file) = self.json {
-            write(file, serde_json::to_vec_pretty(outcomes)?)?;
+            write(file, serde_json::to_vec_pretty(record)?)?;
         }
+        let Record { command, outcomes, .. } = record;
         self.report.as_ref().map_or(Ok(()), |report| report.write(command, effort, outcomes))
     }
 }

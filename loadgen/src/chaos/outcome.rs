@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::Held;
@@ -73,13 +72,6 @@ fn column(kind: Kind) -> Column {
 }
 
 impl Outcome {
-    /// What a run of one scenario with one seed has written down.
-    pub(super) fn read(json: &[u8]) -> Result<Self> {
-        let written: Vec<Self> = serde_json::from_slice(json)?;
-        let [only] = <[Self; 1]>::try_from(written).ok().context("it is not of one run alone")?;
-        Ok(only)
-    }
-
     /// What the clients know, held against the databases.
     pub(super) fn take_held(&mut self, held: Held) {
         (self.changes, self.unknown) = (held.changes, held.unknown);
@@ -183,10 +175,15 @@ pub(super) fn of_all(runs: usize) -> [String; 2] {
     [EVERY.to_owned(), number_of(runs)]
 }
 
-/// How many runs there were, how long all took, and how many there were at a time, in words.
-pub(super) fn effort(runs: usize, time: Duration, at_once: usize) -> String {
+/// How many runs there were, how long each sitting took, and how many runs there were at a time, in words.
+pub(super) fn effort(runs: usize, sittings: &[Duration], at_once: usize) -> String {
     let beside = if at_once > 1 { format!(", {at_once} at a time") } else { String::new() };
-    format!("{} in {}{beside}", number_of(runs), length(time))
+    let sat = if let more @ 2.. = sittings.len() {
+        format!(", in {more} sittings")
+    } else {
+        String::new()
+    };
+    format!("{} in {}{beside}{sat}", number_of(runs), length(sittings.iter().sum()))
 }
 
 fn number_of(runs: usize) -> String {
@@ -201,7 +198,7 @@ fn length(time: Duration) -> String {
 }
 
 /// A line for each run, and one for all.
-pub(super) fn table(outcomes: &[&Outcome]) -> String {
+pub(super) fn table(outcomes: &[Outcome]) -> String {
     let headings = [
         "scenario",
         "seed",
@@ -221,7 +218,8 @@ pub(super) fn table(outcomes: &[&Outcome]) -> String {
         lines.push(cells([run.scenario.clone(), run.seed.to_string()], &Sum::of(&[run])));
     }
     if outcomes.len() > 1 {
-        lines.push(cells(of_all(outcomes.len()), &Sum::of(outcomes)));
+        let all: Vec<&Outcome> = outcomes.iter().collect();
+        lines.push(cells(of_all(all.len()), &Sum::of(&all)));
     }
     let width = |column: usize| {
         let lengths = lines.iter().filter_map(|line| line.get(column)).map(String::len);
@@ -304,25 +302,12 @@ mod tests {
     #[test]
     fn columns_of_the_table_stand_below_their_headings() {
         let run = Outcome { scenario: "kill".to_owned(), seed: u64::MAX, ..Outcome::default() };
-        let one = table(&[&run]);
+        let one = table(std::slice::from_ref(&run));
         assert!(one.contains("18446744073709551615") && one.contains("never"), "{one}");
-        let two = table(&[&run, &run]);
+        let two = table(&[run.clone(), run]);
         for (table, expected) in [(one, 2), (two, 4)] {
             let lengths: Vec<usize> = table.lines().map(str::len).collect();
             assert_eq!(lengths, vec![lengths[0]; expected], "{table}");
-        }
-    }
-
-    #[test]
-    fn what_was_written_down_is_read_as_it_was() {
-        let mut run = Outcome { scenario: "kill".to_owned(), seed: u64::MAX, ..Outcome::default() };
-        run.drain_s = Some(2.5);
-        run.take_met(BTreeMap::from([("kills", 3), ("cuts", 0)]));
-        let json = |runs: &[&Outcome]| serde_json::to_vec_pretty(runs).unwrap();
-        assert_eq!(Outcome::read(&json(&[&run])).unwrap(), run);
-        let (none, two) = (json(&[]), json(&[&run, &run]));
-        for other in [&none[..], &two, &two[..20], b""] {
-            assert!(Outcome::read(other).is_err(), "{}", String::from_utf8_lossy(other));
         }
     }
 
@@ -347,7 +332,9 @@ mod tests {
             (3, 120, 1, "3 runs in 2 minutes"),
             (50, 3_570, 4, "50 runs in 60 minutes, 4 at a time"),
         ] {
-            assert_eq!(effort(runs, Duration::from_secs(seconds), at_once), expected);
+            assert_eq!(effort(runs, &[Duration::from_secs(seconds)], at_once), expected);
         }
+        let sittings = [3_600, 1_800].map(Duration::from_secs);
+        assert_eq!(effort(9, &sittings, 4), "9 runs in 90 minutes, 4 at a time, in 2 sittings");
     }
 }

@@ -38,7 +38,7 @@ impl Report {
     }
 
     /// Writes the table of `outcomes`, under the words of `command` and those of how much was done.
-    pub(super) fn write(&self, command: &str, effort: &str, outcomes: &[&Outcome]) -> Result<()> {
+    pub(super) fn write(&self, command: &str, effort: &str, outcomes: &[Outcome]) -> Result<()> {
         let Self { file, before, after } = self;
         let table = table(outcomes);
         let text = format!("{before}{BEGIN}\n\n`{command}`\n\n{effort}:\n\n{table}\n{END}{after}");
@@ -56,7 +56,8 @@ fn around(text: &str) -> Option<(String, String)> {
 }
 
 /// A line for each scenario, whatever seeds it was run with, and one for all.
-fn table(outcomes: &[&Outcome]) -> String {
+fn table(outcomes: &[Outcome]) -> String {
+    let outcomes: Vec<&Outcome> = outcomes.iter().collect();
     let mut text = "| scenario | seeds | changes | lost | applied twice | unalerted | other | exhausted | time to drain |\n\
                     |---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
@@ -68,7 +69,7 @@ fn table(outcomes: &[&Outcome]) -> String {
             text.push_str(&line([format!("`{name}`"), seeds(&runs)], &Sum::of(&runs)));
         }
     }
-    text + &line(of_all(outcomes.len()), &Sum::of(outcomes))
+    text + &line(of_all(outcomes.len()), &Sum::of(&outcomes))
 }
 
 fn line([scenario, seeds]: [String; 2], sum: &Sum) -> String {
@@ -111,7 +112,6 @@ mod tests {
         let runs = [run("kill", 7, Some(1.0)), run("poison", 7, None), run("kill", 8, Some(2.5))];
         for _ in 0..2 {
             let report = Report::open(&file).unwrap();
-            let runs: Vec<&Outcome> = runs.iter().collect();
             report.write("chaos --seed 7", "3 runs in 9 s", &runs).unwrap();
             let text = fs::read_to_string(&file).unwrap();
             assert!(
@@ -150,7 +150,7 @@ mod tests {
         let folder = tempdir().unwrap();
         let (new, other) = (folder.path().join("new.md"), folder.path().join("other.md"));
         let report = Report::open(&new).unwrap();
-        report.write("chaos", "1 run in 9 s", &[&run("kill", 7, None)]).unwrap();
+        report.write("chaos", "1 run in 9 s", &[run("kill", 7, None)]).unwrap();
         assert!(fs::read_to_string(&new).unwrap().starts_with(BEGIN));
         fs::write(&other, "words").unwrap();
         let refused = Report::open(&other).err().unwrap().to_string();
