@@ -1,5 +1,6 @@
 //! The services in one process, with an embedded broker, SQLite and a mail catcher where no real ones are given.
 
+use std::mem;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -98,7 +99,10 @@ impl Stack {
             settings.access.open = true;
             settings.kafka.brokers.clone_from(&brokers);
             if broker.is_some() {
-                settings.kafka.properties.extend(EmbeddedBroker::properties());
+                // Whatever somebody has set wins.
+                let set = mem::take(&mut settings.kafka.properties);
+                settings.kafka.properties = EmbeddedBroker::properties();
+                settings.kafka.properties.extend(set);
             }
             add_topic_suffix(&mut settings, topic_suffix);
             settings.kafka.create_topics = broker.is_none();

@@ -126,6 +126,8 @@ impl KafkaConnect {
         let logging = self.folder.join("log4j2.properties");
         let mut child = Launch::new("java")
             .args(self.java)
+            // What one that is killed leaves there goes with the folder.
+            .arg(format!("-Djava.io.tmpdir={}", self.folder.display()))
             .arg(format!("-Dlog4j2.configurationFile={}", logging.display()))
             .arg("-cp")
             .arg(self.jars.join("*"))

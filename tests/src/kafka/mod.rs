@@ -400,7 +400,10 @@ impl KafkaBroker {
     }
 
     fn launch(&self) -> anyhow::Result<Child> {
-        self.parts.java("kafka.Kafka", &[]).arg(self.properties()).folder(&self.folder).spawn()
+        // What one that is killed leaves there goes with the folder.
+        let leftovers = format!("-Djava.io.tmpdir={}", self.folder.display());
+        let launch = self.parts.java("kafka.Kafka", &[leftovers]);
+        launch.arg(self.properties()).folder(&self.folder).spawn()
     }
 
     /// Waits until the child answers; one that does not is ended.

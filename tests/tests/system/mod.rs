@@ -12,6 +12,7 @@ mod settings;
 mod test_service;
 pub(crate) mod topics;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use engine::kafka::EmbeddedBroker;
@@ -122,6 +123,7 @@ impl TestSystem {
         let settings = SystemSettings {
             names,
             brokers: broker.brokers(),
+            kafka_properties: EmbeddedBroker::properties(),
             product_url: url("product.db"),
             order_url: url("order.db"),
             pooled_urls: None,
@@ -157,6 +159,7 @@ impl TestSystem {
         let settings = SystemSettings {
             names,
             brokers: parts.kafka.brokers(),
+            kafka_properties: BTreeMap::new(),
             pooled_urls: parts
                 .pgbouncer
                 .map(|pooler| [&parts.product_url, &parts.order_url].map(|url| pooler.url(url))),

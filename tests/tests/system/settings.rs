@@ -1,5 +1,6 @@
 //! What the services are told: files like a person's, with short pauses.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,8 @@ impl Names {
 pub(crate) struct SystemSettings {
     pub(crate) names: Names,
     pub(crate) brokers: String,
+    /// What their clients are told besides.
+    pub(crate) kafka_properties: BTreeMap<String, String>,
     pub(crate) product_url: String,
     pub(crate) order_url: String,
     /// The same through a pooler in transaction mode, if the services take that way.
@@ -138,6 +141,8 @@ fn service_config(
 ) -> String {
     let (brokers, host, port) = (&system.brokers, mails.host(), mails.port());
     let (ack_timeout, collector_url) = (system.ack_timeout, &system.collector_url);
+    let more = system.kafka_properties.iter();
+    let more: String = more.map(|(name, value)| format!("{name:?} = {value:?}\n")).collect();
     let open = system.open;
     let relay = relay(url, system);
     let pooler = if system.pooled_urls.is_some() { "transaction" } else { "none" };
@@ -170,7 +175,7 @@ create_topics = false
 [kafka.properties]
 "session.timeout.ms" = "3000"
 "heartbeat.interval.ms" = "500"
-
+{more}
 [outbox]
 relay = "{relay}"
 max_attempts = {MAX_ATTEMPTS}
