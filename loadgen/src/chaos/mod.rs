@@ -60,14 +60,13 @@ use self::outcome::{Outcome, effort, table};
 use self::record::{Build, Record};
 use self::report::Report;
 use self::round::Round;
-use crate::files::{ensure_writable, write};
+use crate::files::{ensure_writable, replace};
 
 /// Runs the scenarios, and prints a table.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     // What would fail after minutes fails now.
     let releases = arguments.releases()?;
-    let mut series = Series::begin(arguments, &releases)?;
-    let trials = series.left(&releases);
+    let (mut series, trials) = Series::begin(arguments, &releases)?;
     if series.at_once > 1 {
         jobs::run(arguments, series.at_once, trials, |outcome| series.take(outcome))?;
     } else {
@@ -91,6 +90,7 @@ fn round<'a>(arguments: &Arguments, releases: &'a Releases, trial: Trial) -> Rou
 /// All that is run, and what has come of it.
 struct Series<'a> {
     arguments: &'a Arguments,
+    releases: &'a Releases,
     at_once: usize,
     began: Instant,
     files: Files<'a>,
@@ -98,8 +98,8 @@ struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
-    /// A new one, or one of which something was run before.
-    fn begin(arguments: &'a Arguments, releases: &Releases) -> Result<Self> {
+    /// A new one, or one of which something was run before; and what is still to be run.
+    fn begin(arguments: &'a Arguments, releases: &'a Releases) -> Result<(Self, Vec<Trial>)> {
         // No more digits than people like to type.
         let first = arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let command = arguments.command_for_others(first);
@@ -108,27 +108,23 @@ impl<'a> Series<'a> {
             record = record.resumed(file)?;
         }
         let files = Files::of(arguments)?;
-        let many = arguments.trials(first, releases).len();
-        let at_once = many.min(arguments.jobs.into());
-        let series = Self { arguments, at_once, began: Instant::now(), files, record };
+        let mut trials = arguments.trials(first, releases);
+        let at_once = trials.len().min(arguments.jobs.into());
+        let series = Self { arguments, releases, at_once, began: Instant::now(), files, record };
+        if arguments.resume {
+            trials.retain(|trial| !series.record.has(trial));
+            let ended = series.record.outcomes.len();
+            println!("{ended} have ended before, {} are left", trials.len());
+        }
         if !series.record.outcomes.is_empty() {
             series.write()?;
         }
-        Ok(series)
-    }
-
-    /// What is still to be run.
-    fn left(&self, releases: &Releases) -> Vec<Trial> {
-        let mut trials = self.arguments.trials(self.record.first_seed, releases);
-        trials.retain(|trial| !self.record.has(trial));
-        if self.arguments.resume {
-            println!("{} have ended before, {} are left", self.record.outcomes.len(), trials.len());
-        }
-        trials
+        Ok((series, trials))
     }
 
     /// Takes what came of one, and writes it down: each time, so that nothing is lost of a run that somebody ends.
     fn take(&mut self, outcome: Outcome) -> Result<()> {
+        self.record.ensure_of(&Build::all(self.releases)?)?;
         self.record.take(outcome, self.began.elapsed());
         self.write()
     }
@@ -165,7 +161,7 @@ impl<'a> Files<'a> {
 
     fn write(&self, record: &Record, effort: &str) -> Result<()> {
         if let Some(file) = self.json {
-            write(file, serde_json::to_vec_pretty(record)?)?;
+            replace(file, serde_json::to_vec_pretty(record)?)?;
         }
         let Record { command, outcomes, .. } = record;
         self.report.as_ref().map_or(Ok(()), |report| report.write(command, effort, outcomes))

@@ -63,12 +63,22 @@ impl Record {
             "{name} was begun by other words, which go on with it (beside --json, --report and where programs are):\n  {}",
             begun.command
         );
-        if let Some(build) = first_difference(&self.programs, &begun.programs) {
-            let path = build.path.display();
-            bail!("{path} is not what {name} was begun with: begin anew, without --resume");
-        }
+        begun.ensure_of(&self.programs).with_context(|| {
+            format!("what {name} has can't be gone on with: begin anew, without --resume")
+        })?;
         begun.sittings_ms.push(0);
         Ok(begun)
+    }
+
+    /// Fails where these are not the programs that all of it was run by.
+    pub(super) fn ensure_of(&self, programs: &[Build]) -> Result<()> {
+        if let Some(build) = first_difference(programs, &self.programs) {
+            let path = build.path.display();
+            bail!(
+                "{path} is another one than at the beginning, and all runs have to be of one build"
+            );
+        }
+        Ok(())
     }
 
     /// Whether it has what came of this one.
@@ -196,14 +206,14 @@ mod tests {
         let of_others = |change: fn(&mut Record)| {
             let mut asked = new();
             change(&mut asked);
-            asked.resumed(&file).unwrap_err().to_string()
+            format!("{:#}", asked.resumed(&file).unwrap_err())
         };
         let words = of_others(|asked| asked.command.push_str(" --seconds 9"));
         assert!(words.ends_with("\n  chaos --seed 7"), "{words}");
         let words = of_others(|asked| asked.programs = vec![build("a", 1), build("b", 3)]);
-        assert!(words.starts_with("b is not what"), "{words}");
+        assert!(words.contains("without --resume: b is another one"), "{words}");
         let words = of_others(|asked| asked.programs.truncate(1));
-        assert!(words.starts_with("b is not what"), "{words}");
+        assert!(words.contains("without --resume: b is another one"), "{words}");
         fs::write(&file, "[]").unwrap();
         let words = of_others(|_| {});
         assert!(words.contains("no runs that could be gone on with"), "{words}");

@@ -27,6 +27,8 @@ fn scenarios_are_explained_and_what_there_is_not_is_refused() {
         (["--clients", "none"], &["none", "--clients", "digit"]),
         (["--backlog", "10"], &["10", "--backlog", "1000..=1000000"]),
         (["--jobs", "17"], &["17", "--jobs", "1..=16"]),
+        (["--resume", "--seed=1"], &["required", "not provided", "--json"]),
+        (["--resume", "--json=chaos.json"], &["required", "not provided", "--seed"]),
     ] {
         let outcome = program().run(&[&["chaos"][..], &wrong].concat(), &[]);
         assert_eq!(outcome.code, Some(2), "{outcome:?}");
@@ -81,10 +83,11 @@ fn systems_whose_processes_are_killed_or_told_to_end_are_well_side_by_side() {
     assert!(begins.max(other_begins) < from.min(other_from), "they run at once: {log}");
     assert!(from < to && other_from < other_to, "{log}");
     assert!(to < other_from || other_to < from, "what they say is not mixed: {log}");
-    let outcomes: Vec<Value> = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let record: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let outcomes = record["outcomes"].as_array().unwrap();
     let names: Vec<&Value> = outcomes.iter().map(|outcome| &outcome["scenario"]).collect();
     assert_eq!(names, ["kill-moments", "terminate"]);
-    for outcome in &outcomes {
+    for outcome in outcomes {
         assert_eq!(outcome["seed"], json!(7));
         assert!(outcome["changes"].as_u64().is_some_and(|some| some > 0), "{outcome}");
         for wrong in ["lost", "applied_twice", "unalerted", "other"] {
@@ -95,6 +98,24 @@ fn systems_whose_processes_are_killed_or_told_to_end_are_well_side_by_side() {
     assert!(met.as_u64().is_some_and(|some| some > 0), "{outcomes:?}");
     let lines = ["| `kill-moments` | 7 |", "| `terminate` | 7 |", "| all | 2 runs |"];
     assert_contains(&fs::read_to_string(&report).unwrap(), &lines);
+
+    // Nothing of it is left to be run.
+    fs::remove_file(&report).unwrap();
+    let mut resumed = start_chaos(&[&more[..], &files, &["--resume"]].concat(), &[]);
+    let ended = resumed.wait_for_exit(DEADLINE).unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", resumed.log());
+    assert_contains(&resumed.log(), &["2 have ended before, 0 are left", "2 runs in "]);
+    assert_contains(&fs::read_to_string(&report).unwrap(), &lines);
+    let still: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(still["outcomes"], record["outcomes"]);
+    // Of other runs it is no part.
+    let other = [&more[..], &files, &["--clients", "3", "--resume"]].concat();
+    let mut refused = start_chaos(&other, &[]);
+    assert_eq!(refused.wait_for_exit(DEADLINE).unwrap().code(), Some(1), "{}", refused.log());
+    assert_contains(
+        &refused.log(),
+        &["was begun by other words", "--seed 7 --seconds 5 --clients 6"],
+    );
 }
 
 /// Each process has a folder for what it starts, which goes when all of that has ended.
