@@ -6,15 +6,20 @@ use thiserror::Error;
 
 /// How a batch is tried in its transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// As it is: what fails takes all of the transaction along, so that is to be tried again in halves.
     Whole,
     /// In savepoints, as far as it has to be cut until what fails stands alone.
-    Halves,
+    Halves {
+        /// Whether the batch has failed several times, so that single data may be to blame for what else would be the
+        /// world's fault.
+        repeats: bool,
+    },
 }
 
 impl Attempt {
-    /// Tries a batch as it is, which is all that most need, and in halves where that calls for it.
+    /// Tries a batch as it is, which is all that most need, and in halves where that calls for it. What `repeats` is cut at
+    /// once: it would only fail once more.
     ///
     /// # Errors
     /// Those of the last try.
@@ -22,10 +27,19 @@ impl Attempt {
     where
         F: Future<Output = Result<T, BatchError>>,
     {
+        let halves = Self::Halves { repeats };
+        if repeats {
+            return run(halves).await;
+        }
         match run(Self::Whole).await {
-            Err(error) if error.calls_for_bisection(repeats) => run(Self::Halves).await,
+            Err(error) if error.calls_for_bisection(repeats) => run(halves).await,
             tried => tried,
         }
+    }
+
+    /// Whether it is of a batch that has failed several times.
+    pub(crate) fn repeats(self) -> bool {
+        matches!(self, Self::Halves { repeats: true })
     }
 
     /// Runs `work` on `items`; in halves, `bad` answers for those that fail alone and are to blame for that.
@@ -36,14 +50,15 @@ impl Attempt {
         self,
         conn: &mut Conn,
         items: &[I],
-        repeats: bool,
         work: &mut impl FnMut(&mut Conn, &[I]) -> Result<Vec<T>, BatchError>,
         bad: &mut impl FnMut(&mut Conn, &I, BatchError) -> Result<T, BatchError>,
     ) -> Result<Vec<T>, BatchError> {
-        let blame = |error: &BatchError| error.calls_for_bisection(repeats);
         match self {
             Self::Whole => work(conn, items),
-            Self::Halves => bisect(conn, items, work, &blame, bad),
+            Self::Halves { repeats } => {
+                let blame = |error: &BatchError| error.calls_for_bisection(repeats);
+                bisect(conn, items, work, &blame, bad)
+            }
         }
     }
 }
@@ -117,12 +132,14 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_cut_only_where_its_data_may_be_to_blame() {
         use Attempt::{Halves, Whole};
+        let [once, again] = [false, true].map(|repeats| Halves { repeats });
         let flawed = || Some(BatchError::Flawed("panicked".to_owned()));
         let unknown = || Some(BatchError::Query(Error::NotFound));
         assert_eq!(attempts(false, || None).await, [Whole]);
-        assert_eq!(attempts(false, flawed).await, [Whole, Halves]);
-        assert_eq!(attempts(true, || Some(BatchError::Raced)).await, [Whole]);
+        assert_eq!(attempts(false, flawed).await, [Whole, once]);
+        assert_eq!(attempts(false, || Some(BatchError::Raced)).await, [Whole]);
         assert_eq!(attempts(false, unknown).await, [Whole]);
-        assert_eq!(attempts(true, unknown).await, [Whole, Halves]);
+        assert_eq!(attempts(true, unknown).await, [again]);
+        assert_eq!(attempts(true, || None).await, [again]);
     }
 }

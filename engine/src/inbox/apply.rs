@@ -25,7 +25,7 @@ use super::quarantine;
 use crate::batch::{Attempt, BatchError};
 use crate::dead_letters::{self, DeadLetter};
 use crate::kafka::{
-    Ack, BadSignature, Envelope, Record, SignatureChecks, Signing, Unreadable, Verdict, cut_error,
+    Ack, BadSignature, Envelope, Record, SignatureChecks, Signing, Verdict, cut_error,
 };
 use crate::outbox::FinalOutcome;
 use crate::restored::ReadPositions;
@@ -64,6 +64,8 @@ pub struct Applied {
     pub unreadable: usize,
     /// What the signatures of the messages came to. What was refused for its own is not answered.
     pub signatures: SignatureChecks,
+    /// Those that can't be read, by their places in the batch, and of which event they say they are.
+    letters: Vec<(usize, Option<EventId>)>,
     /// The steps of the traces that are recorded, with the place of their answer.
     spans: Vec<(usize, Span)>,
     /// Some of its events that passed.
@@ -118,7 +120,7 @@ impl Inbox {
         let applied = Attempt::each(repeats, |attempt| {
             let (inbox, records) = (self.clone(), Arc::clone(&batch));
             self.db.write_by_index(move |conn| {
-                let applied = inbox.apply_in(conn, &records, (attempt, repeats))?;
+                let applied = inbox.apply_in(conn, &records, attempt)?;
                 // Last, since other batches of the same partitions wait for it.
                 inbox.positions.note(conn, inbox.env.now(), &records)?;
                 Ok(applied)
@@ -128,6 +130,7 @@ impl Inbox {
         self.positions.took(&batch);
         self.control.add(std::mem::take(&mut applied.passed));
         self.end_spans(&mut applied);
+        log_dead_letters(&batch, &applied.letters);
         log_failures(&applied);
         Ok(applied)
     }
@@ -148,7 +151,7 @@ impl Inbox {
         &self,
         conn: &mut Conn,
         records: &[Record],
-        tried: (Attempt, bool),
+        attempt: Attempt,
     ) -> Result<Applied, BatchError> {
         let now = self.env.now();
         let mut applied = Applied::default();
@@ -156,7 +159,7 @@ impl Inbox {
         // Each event once, however often it comes.
         let (mut firsts, mut seen) = (Vec::with_capacity(records.len()), HashSet::new());
         let mut refused = Vec::new();
-        for record in records {
+        for (place, record) in records.iter().enumerate() {
             let checked = self.signing.check(SignedMessage::Event, record, &mut applied.signatures);
             if let Err(bad) = checked {
                 refused.push((record, bad));
@@ -175,7 +178,7 @@ impl Inbox {
                 Err(unreadable) => {
                     dead_letters::store(conn, &DeadLetter::of(record, &unreadable.reason, now))?;
                     applied.unreadable += 1;
-                    log_dead_letter(record, &unreadable);
+                    applied.letters.push((place, unreadable.event.map(|(id, _)| id)));
                     if let Some((id, attempt)) = unreadable.event {
                         let error = format!("the message can't be read: {}", unreadable.reason);
                         let answer = HandlerOutcome::Failed { error, retryable: false };
@@ -189,7 +192,7 @@ impl Inbox {
         }
         applied.unreadable += refused.len();
         keep_refused(conn, &refused, now)?;
-        let answers = self.answers(conn, &firsts, tried, now)?;
+        let answers = self.answers(conn, &firsts, attempt, now)?;
         let passed = firsts.iter().zip(&answers).filter(|(_, answer)| answer.had_effect());
         applied.passed = passed.take(Control::EVENTS).map(|(event, _)| event.clone()).collect();
         let mut answers: HashMap<EventId, HandlerOutcome> =
@@ -311,10 +314,18 @@ fn keep_refused(
     Ok(())
 }
 
-fn log_dead_letter(record: &Record, unreadable: &Unreadable) {
-    let event_id = unreadable.event.map(|(id, _)| tracing::field::display(id));
-    let Record { topic, partition, offset, .. } = record;
-    tracing::warn!(event_id, topic, partition, offset, "a message can't be read: a dead letter");
+fn log_dead_letters(batch: &[Record], letters: &[(usize, Option<EventId>)]) {
+    for (place, event_id) in letters {
+        let Some(Record { topic, partition, offset, .. }) = batch.get(*place) else { continue };
+        let event_id = event_id.map(tracing::field::display);
+        tracing::warn!(
+            event_id,
+            topic,
+            partition,
+            offset,
+            "a message can't be read: a dead letter"
+        );
+    }
 }
 
 /// Those of `events` that have no answer yet: usually all of them.

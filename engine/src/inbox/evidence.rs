@@ -60,14 +60,14 @@ impl Inbox {
         &self,
         conn: &mut Conn,
         events: &[Event],
-        (attempt, repeats): (Attempt, bool),
+        attempt: Attempt,
         now: Timestamp,
     ) -> Result<Vec<HandlerOutcome>, BatchError> {
+        let repeats = attempt.repeats();
         let (passed, mut blamed, mut evidence) = (Cell::new(0), 0, None);
         let answers = attempt.run(
             conn,
             events,
-            repeats,
             &mut |conn, events| {
                 let answers = self.apply_together(conn, events, now)?;
                 let fresh = answers.iter().filter(|answer| answer.had_effect()).count();

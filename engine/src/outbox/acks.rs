@@ -61,6 +61,8 @@ pub struct Settlement {
     pub foreign: usize,
     /// Messages that were not answers at all.
     pub unreadable: usize,
+    /// Those of them that are no answers as a whole, by their places in the batch.
+    pub(super) letters: Vec<usize>,
     /// Answers to events whose commit may not be seen yet, as messages of their own: they count once these are given again.
     pub unseen: Vec<Record>,
     /// What the signatures of the messages came to. What was refused for its own is read no further.
@@ -96,7 +98,7 @@ impl Settler {
         let settled = Attempt::each(repeats, |attempt| {
             let (settler, records) = (self.clone(), Arc::clone(&batch));
             db.write_by_index(move |conn| {
-                let settlement = settler.settle_in(conn, &records, (attempt, repeats))?;
+                let settlement = settler.settle_in(conn, &records, attempt)?;
                 // Last, since other batches of the same partitions wait for it.
                 settler.positions.note(conn, settler.env.now(), &records)?;
                 Ok(settlement)
@@ -104,6 +106,10 @@ impl Settler {
         });
         let settlement = settled.await?;
         self.positions.took(&batch);
+        let letters = settlement.letters.iter().filter_map(|place| batch.get(*place));
+        for Record { topic, partition, offset, .. } in letters {
+            tracing::warn!(topic, partition, offset, "acks can't be read: a dead letter");
+        }
         settlement.advanced.log_exhausted();
         // What is settled is settled; these only stay open until a newer version of their key comes.
         let resolved = self.resolve_superseded(db, &settlement.advanced.superseding).await;
@@ -145,11 +151,11 @@ impl Settler {
         &self,
         conn: &mut Conn,
         records: &[Record],
-        (attempt, repeats): (Attempt, bool),
+        attempt: Attempt,
     ) -> Result<Settlement, BatchError> {
         let mut total = Settlement::default();
         let mut answers: Vec<(&Record, Ack)> = Vec::new();
-        for record in records {
+        for (place, record) in records.iter().enumerate() {
             // Counted and told, and not kept: whoever may write to the topic could fill the database.
             if self.signing.check(SignedMessage::Ack, record, &mut total.signatures).is_err() {
                 continue;
@@ -157,8 +163,7 @@ impl Settler {
             match read(record) {
                 Ok(batch) => answers.extend(batch.acks.into_iter().map(|ack| (record, ack))),
                 Err(reason) => {
-                    let Record { topic, partition, offset, .. } = record;
-                    tracing::warn!(topic, partition, offset, "acks can't be read: a dead letter");
+                    total.letters.push(place);
                     dead_letters::store(conn, &DeadLetter::of(record, &reason, self.env.now()))?;
                     total.unreadable += 1;
                 }
@@ -170,7 +175,7 @@ impl Settler {
         total.foreign = answers.iter().filter(|(_, ack)| voice(ack) == Voice::Foreign).count();
         let (watched, mut answers): (Vec<_>, Vec<_>) =
             answers.into_iter().partition(|(_, ack)| voice(ack) == Voice::Watched);
-        total.add(self.note_watched(conn, &watched, (attempt, repeats))?);
+        total.add(self.note_watched(conn, &watched, attempt)?);
         answers.retain(|(_, ack)| voice(ack) == Voice::Counts);
         if answers.is_empty() {
             return Ok(total);
@@ -180,7 +185,6 @@ impl Settler {
             let parts = attempt.run(
                 conn,
                 answers,
-                repeats,
                 &mut |conn, answers| {
                     self.settle_acks(conn, &consumers, answers).map(|done| vec![done])
                 },
@@ -194,7 +198,7 @@ impl Settler {
             parts.into_iter().for_each(|part| total.add(part));
         }
         // Where nothing passes, only data is suspected, and only after several tries.
-        if aside == answers.len() && !(by_data && repeats) {
+        if aside == answers.len() && !(by_data && attempt.repeats()) {
             return Err(BatchError::World(why));
         }
         Ok(total)
@@ -205,14 +209,13 @@ impl Settler {
         &self,
         conn: &mut Conn,
         answers: &[(&Record, Ack)],
-        (attempt, repeats): (Attempt, bool),
+        attempt: Attempt,
     ) -> Result<Settlement, BatchError> {
         let mut total = Settlement::default();
         for answers in answers.chunks(ACKS_AT_ONCE) {
             let parts = attempt.run(
                 conn,
                 answers,
-                repeats,
                 &mut |conn, answers: &[(&Record, Ack)]| {
                     let acks: Vec<&Ack> = answers.iter().map(|(_, ack)| ack).collect();
                     watched::note(conn, &self.topic, &acks, self.env.now())?;

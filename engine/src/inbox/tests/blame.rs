@@ -7,6 +7,7 @@ use crate::batch::BatchError;
 
 on_every_database!(InboxFixture::new =>
     only_the_bad_event_fails,
+    what_was_written_before_a_batch_was_cut_is_written_once,
     a_flawed_handler_stops_nobody,
     what_fails_for_everything_is_blamed_on_nothing,
     a_table_that_is_away_is_blamed_on_nothing,
@@ -61,6 +62,18 @@ async fn only_the_bad_event_fails(fixture: InboxFixture) {
         (2, 2, 1)
     );
     assert_eq!(fixture.kept().await, 5);
+}
+
+async fn what_was_written_before_a_batch_was_cut_is_written_once(fixture: InboxFixture) {
+    fixture.run(|conn| effect(conn, "taken")).await;
+    let events = ["A", "taken"].map(|key| record(&fixture.event("test.changed", key)));
+    let noise = Record { headers: Vec::new(), payload: Some(vec![0, 255]), ..events[0].clone() };
+    let batch = [vec![noise], events.to_vec()].concat();
+    let applied = fixture.inbox.apply(batch, false).await.unwrap();
+    let outcomes = applied.acks.iter().map(|(_, ack)| ack.outcome);
+    assert_eq!(outcomes.collect::<Vec<_>>(), [Verdict::Success, Verdict::Failed]);
+    assert_eq!((applied.unreadable, fixture.dead_letters().await), (1, 1));
+    assert_eq!((fixture.effects("A").await, fixture.kept().await), (1, 1));
 }
 
 async fn a_flawed_handler_stops_nobody(fixture: InboxFixture) {
