@@ -58,10 +58,9 @@ pub(super) async fn start(
 ) -> anyhow::Result<JavaProgram> {
     write_files(folder, &names(kafka, suffix))
         .with_context(|| format!("{} can't be written", folder.display()))?;
-    let temporary = format!("-Djava.io.tmpdir={}", folder.join("tmp").display());
     let classes = jars.join("*");
-    let mut args = vec![OsStr::new("-Xmx1g"), OsStr::new(&temporary)];
-    args.extend(["-Dlog4j2.configurationFile=log4j2.properties", "-cp"].map(OsStr::new));
+    let mut args =
+        ["-Xmx1g", "-Dlog4j2.configurationFile=log4j2.properties", "-cp"].map(OsStr::new).to_vec();
     args.extend([classes.as_os_str(), OsStr::new("SqlRunner.java")]);
     args.extend(STATEMENTS.map(|(file, _)| OsStr::new(file)));
     let checkpoints = folder.join("checkpoints");
@@ -74,7 +73,7 @@ pub(super) async fn start(
 }
 
 fn write_files(folder: &Path, names: &[(&str, String)]) -> io::Result<()> {
-    fs::create_dir_all(folder.join("tmp"))?;
+    fs::create_dir_all(folder)?;
     for (name, text) in FILES {
         fs::write(folder.join(name), text)?;
     }

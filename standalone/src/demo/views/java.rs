@@ -53,6 +53,8 @@ impl JavaProgram {
         let mut process = Command::new("sh")
             .args(["-c", UNTIL_CLOSED, "sh", "java"])
             .args(OPTIONS)
+            // What one that is killed leaves there goes with the folder.
+            .arg(format!("-Djava.io.tmpdir={}", folder.display()))
             .args(args)
             .envs(env.iter().copied())
             .current_dir(folder)
